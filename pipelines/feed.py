@@ -1,0 +1,68 @@
+"""Pairs the labeled and the unlabeled source into batches, a few ahead of the training step."""
+
+import queue
+import threading
+from collections.abc import Iterator
+
+from pipelines.batch import Batch, Source
+
+_END = object()
+
+
+class Feed:
+    """Batches of one epoch after another; a background thread keeps ``prefetch`` of them ready.
+
+    An error in a source is raised in the consumer, at the batch that it spoilt.
+    """
+
+    def __init__(self, labeled: Source, unlabeled: Source, *, prefetch: int) -> None:
+        if len(labeled) != len(unlabeled):
+            raise ValueError(f"The sources differ in groups per epoch: {len(labeled)} and {len(unlabeled)}.")
+        self._labeled, self._unlabeled, self._prefetch = labeled, unlabeled, prefetch
+
+    def __len__(self) -> int:
+        """Batches (groups of this rank) per whole epoch."""
+        return len(self._unlabeled)
+
+    def seek(self, epoch: int, labeled: int, unlabeled: int) -> None:
+        """Continue in ``epoch`` after so many samples of each stream, counted over all ranks."""
+        self._labeled.seek(epoch, labeled)
+        self._unlabeled.seek(epoch, unlabeled)
+
+    def __iter__(self) -> Iterator[Batch]:
+        ready: queue.Queue[Batch | BaseException | object] = queue.Queue(self._prefetch)
+        stop = threading.Event()
+
+        def put(item: Batch | BaseException | object) -> bool:
+            while not stop.is_set():
+                try:
+                    ready.put(item, timeout=0.1)
+                    return True
+                except queue.Full:
+                    continue
+            return False
+
+        def produce() -> None:
+            try:
+                for pair in zip(self._labeled, self._unlabeled, strict=True):
+                    if not put(Batch(*pair)):
+                        return
+                put(_END)
+            except BaseException as error:  # handed over, not swallowed
+                put(error)
+
+        producer = threading.Thread(target=produce, name="feed", daemon=True)
+        producer.start()
+        try:
+            while (item := ready.get()) is not _END:
+                if isinstance(item, BaseException):
+                    raise item
+                assert isinstance(item, Batch)
+                yield item
+        finally:  # also where the epoch is cut short
+            stop.set()
+            producer.join()
+
+    def close(self) -> None:
+        self._labeled.close()
+        self._unlabeled.close()

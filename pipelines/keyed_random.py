@@ -1,0 +1,33 @@
+"""Random numbers without state: a draw is a hash of the words that name it.
+
+There is no generator to advance, seed per worker, save or restore: the same (seed, stream, pass, sample, view, draw)
+gives the same number in any thread, rank, batch or pipeline. The hash is SplitMix64 (Steele, Lea & Flood 2014, with
+Stafford's mix 13), one round a word.
+"""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
+_MIX_2 = np.uint64(0x94D049BB133111EB)
+
+
+def bits(*words: ArrayLike) -> NDArray[np.uint64]:
+    """64 random bits for each broadcast combination of non-negative integer ``words``.
+
+    The order of the words matters; the last one is best the one that varies fastest.
+    """
+    state = np.uint64(0)
+    with np.errstate(over="ignore"):  # arithmetic modulo 2**64 is the point
+        for word in words:
+            state = state + (np.asarray(word).astype(np.uint64) + np.uint64(1)) * _GOLDEN
+            state = (state ^ (state >> np.uint64(30))) * _MIX_1
+            state = (state ^ (state >> np.uint64(27))) * _MIX_2
+            state = state ^ (state >> np.uint64(31))
+    return np.asarray(state)
+
+
+def uniform(*words: ArrayLike) -> NDArray[np.float64]:
+    """Floats in [0, 1), multiples of 2**-53, one for each broadcast combination of ``words``."""
+    return (bits(*words) >> np.uint64(11)) * 2.0**-53

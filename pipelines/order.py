@@ -1,0 +1,136 @@
+"""Which sample comes when: a pure function of (seed, stream, epoch, position), the same for any number of ranks.
+
+A *step* consumes ``batch`` consecutive samples of its stream's order; *group* g of a step is always the g-th slice of
+``batch / groups`` of them, whichever rank and accumulation round computes it. So 8, 4 or 1 GPU train on the same groups.
+"""
+
+from collections.abc import Iterator
+from enum import IntEnum
+from functools import lru_cache
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines import keyed_random
+from pipelines.errors import DataError
+
+
+class Stream(IntEnum):
+    """First word of every key after the seed: the streams never share a draw."""
+
+    LABELED = 0
+    UNLABELED = 1
+    EVALUATION = 2
+
+
+class Draws(NamedTuple):
+    """The samples of one group, int64 [n]: listing positions, and which pass over the stream's set each belongs to."""
+
+    index: NDArray[np.int64]
+    passes: NDArray[np.int64]
+
+
+class Order(Protocol):
+    """What a source follows."""
+
+    seed: int
+    stream: Stream
+
+    def __len__(self) -> int:
+        """Groups per epoch on this rank."""
+        ...
+
+    def groups(self, epoch: int, position: int) -> Iterator[Draws]:
+        """This rank's groups from ``position`` (samples of the epoch consumed by all ranks) to the epoch's end."""
+        ...
+
+
+def permutation(seed: int, stream: Stream, pass_: int, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+    """``positions`` in the order of one pass: sorted by a keyed hash of each, so independent of the given order."""
+    keys = keyed_random.bits(seed, stream, pass_, positions)
+    return positions[np.lexsort((positions, keys))]
+
+
+class TrainingOrder:
+    """A shuffled, endless stream cut into epochs of ``steps`` steps.
+
+    ``continuous=False`` (unlabeled): epoch e is the start of permutation e, each sample at most once; the tail that
+    does not fill a step is dropped, another one each epoch.
+    ``continuous=True`` (labeled): permutations follow each other without a gap, nothing is dropped, and a new
+    epoch goes on where the last one ended; a set smaller than a batch wraps.
+    """
+
+    def __init__(
+        self,
+        positions: NDArray[np.int64],
+        *,
+        seed: int,
+        stream: Stream,
+        batch: int,
+        groups: int,
+        steps: int,
+        continuous: bool,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        if batch % groups or groups % world:
+            raise ValueError(f"{batch=} must divide into {groups=}, and those over {world=} ranks.")
+        if len(positions) == 0:
+            raise DataError(f"The {stream.name.lower()} set is empty: there is nothing to train on.")
+        if not continuous and steps * batch > len(positions):
+            raise DataError(
+                f"{steps} steps of {batch} samples need {steps * batch} {stream.name.lower()} samples, "
+                f"but there are {len(positions)}. Use a smaller batch."
+            )
+        self.seed, self.stream = seed, stream
+        self.batch, self.steps, self.continuous = batch, steps, continuous
+        self._positions = np.asarray(positions, np.int64)
+        self._group = batch // groups
+        self._own_groups = range(rank * groups // world, (rank + 1) * groups // world)
+        self._permutation = lru_cache(maxsize=2)(self._permute)  # a batch may touch two passes
+
+    def _permute(self, pass_: int) -> NDArray[np.int64]:
+        return permutation(self.seed, self.stream, pass_, self._positions)
+
+    def __len__(self) -> int:
+        return self.steps * len(self._own_groups)
+
+    def draws(self, epoch: int, start: int, count: int) -> Draws:
+        """``count`` samples of ``epoch`` from ``start`` on."""
+        at = np.arange(start, start + count)
+        if self.continuous:
+            passes, offsets = np.divmod(epoch * self.steps * self.batch + at, len(self._positions))
+        else:
+            passes, offsets = np.full(count, epoch), at
+        index = np.empty(count, np.int64)
+        for pass_ in np.unique(passes):
+            chosen = passes == pass_
+            index[chosen] = self._permutation(int(pass_))[offsets[chosen]]
+        return Draws(index, passes.astype(np.int64))
+
+    def groups(self, epoch: int, position: int) -> Iterator[Draws]:
+        if position % self.batch:
+            raise ValueError(f"{position=} is not a whole number of steps of {self.batch} samples.")
+        for step in range(position // self.batch, self.steps):
+            for group in self._own_groups:
+                yield self.draws(epoch, step * self.batch + group * self._group, self._group)
+
+
+class EvaluationOrder:
+    """Every sample once over all ranks, in listing order, the last batch short: rank r has samples r, r + world, …"""
+
+    stream = Stream.EVALUATION
+    seed = 0  # nothing is drawn
+
+    def __init__(self, positions: NDArray[np.int64], *, batch: int, rank: int = 0, world: int = 1) -> None:
+        self._own = np.asarray(positions, np.int64)[rank::world]
+        self._batch, self._world = batch, world
+
+    def __len__(self) -> int:
+        return -(-len(self._own) // self._batch)
+
+    def groups(self, epoch: int, position: int) -> Iterator[Draws]:
+        for start in range(position // self._world, len(self._own), self._batch):
+            index = self._own[start : start + self._batch]
+            yield Draws(index, np.zeros_like(index))

@@ -1,0 +1,183 @@
+"""Which samples are labeled, which are not, and what training may know of each.
+
+The published index files are CSVs with a column ``Index`` (the sample's index in the listing) and, where CLIP labeled
+the data, ``PseudoLabel`` and ``Probs``. Only a Split's own tables reach training: with pseudo-labels the true ones
+are not in them.
+"""
+
+import csv
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pipelines.errors import DataError
+from pipelines.listing import Listing
+
+UNKNOWN = -1
+"""Label of a sample whose class training may not know."""
+
+
+class ClipTargets(NamedTuple):
+    """CLIP's guess for every sample of the listing: label (UNKNOWN where there is none) and its probability."""
+
+    label: NDArray[np.int64]  # [N]
+    confidence: NDArray[np.float32]  # [N]
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """The labeled and unlabeled samples of one listing."""
+
+    listing: Listing
+    labeled: NDArray[np.int64]  # listing positions
+    unlabeled: NDArray[np.int64]
+    labels: NDArray[np.int64]  # [N] label of each labeled sample, UNKNOWN for all others
+    clip: ClipTargets | None
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over the listing and everything that training sees of it."""
+        digest = hashlib.sha256(self.listing.fingerprint.encode())
+        for array in (self.labeled, self.unlabeled, self.labels, *(self.clip or ())):
+            digest.update(np.ascontiguousarray(array).tobytes() + b"\0")
+        return digest.hexdigest()
+
+
+class IndexFile(NamedTuple):
+    """A published index file; ``pseudo_label`` and ``confidence`` are None where it has no such column."""
+
+    index: NDArray[np.int64]  # [n]
+    pseudo_label: NDArray[np.int64] | None  # [n]
+    confidence: NDArray[np.float32] | None  # [n]
+
+
+def read_split(
+    listing: Listing, labeled_csv: Path, unlabeled_csv: Path, clip_file: Path | None = None, use_clip: bool = False
+) -> Split:
+    """The split that two index files describe.
+
+    The labeled samples' labels are the file's ``PseudoLabel`` where it has that column, their folder's otherwise.
+    With ``use_clip`` the unlabeled samples' CLIP targets come from ``clip_file`` (rows in the order of
+    ``unlabeled_csv``) or from that CSV's own columns.
+
+    Raises DataError for anything that does not fit the listing.
+    """
+    labeled, unlabeled = read_index_file(labeled_csv, listing), read_index_file(unlabeled_csv, listing)
+    labels = np.full(len(listing), UNKNOWN, np.int64)
+    known = listing.labels[labeled.index] if labeled.pseudo_label is None else labeled.pseudo_label
+    labels[labeled.index] = known
+    clip = None
+    if use_clip:
+        label, confidence = _clip_of(unlabeled, unlabeled_csv, clip_file, len(listing.classes))
+        clip = ClipTargets(np.full(len(listing), UNKNOWN, np.int64), np.zeros(len(listing), np.float32))
+        clip.label[unlabeled.index] = label
+        clip.confidence[unlabeled.index] = confidence
+    return Split(listing, labeled.index, unlabeled.index, labels, clip)
+
+
+def find_file(root: Path, names: Sequence[str]) -> Path:
+    """The first of ``names`` that exists below ``root``."""
+    for name in names:
+        if (root / name).is_file():
+            return root / name
+    wanted = " or ".join(str(root / name) for name in names)
+    raise DataError(f"There is no {wanted}. Put it there, or name another file (see --help, --set engine.…_csv).")
+
+
+def read_index_file(path: Path, listing: Listing) -> IndexFile:
+    """Read and check one index file against its listing."""
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = csv.DictReader(file)
+            columns = rows.fieldnames or []
+            if "Index" not in columns:
+                raise DataError(f"{path} has no column 'Index' (its columns: {', '.join(columns) or 'none'}).")
+            data = list(rows)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"Cannot read the index file {path}: {error}") from error
+    if not data:
+        raise DataError(f"{path} lists no sample.")
+
+    index = _integers(path, "Index", [row["Index"] for row in data], len(listing), "images in the listing")
+    values, counts = np.unique(index, return_counts=True)
+    if (counts > 1).any():
+        raise DataError(f"{path} lists sample {values[counts > 1][0]} more than once.")
+    pseudo_label = confidence = None
+    if "PseudoLabel" in columns:
+        guesses = [row["PseudoLabel"] for row in data]
+        pseudo_label = _integers(path, "PseudoLabel", guesses, len(listing.classes), "classes")
+    if "Probs" in columns:
+        confidence = _probabilities(path, [row["Probs"] for row in data])
+    return IndexFile(index, pseudo_label, confidence)
+
+
+def _integers(path: Path, column: str, texts: list[str], limit: int, what: str) -> NDArray[np.int64]:
+    """A column of integers in 0..limit-1; pandas writes some of them as '12.0'."""
+    values = np.empty(len(texts), np.int64)
+    for row, text in enumerate(texts):
+        try:
+            number = float(text)
+        except (TypeError, ValueError):
+            number = float("nan")
+        if not (number.is_integer() and 0 <= number < limit):
+            raise DataError(
+                f"{path}, line {row + 2}: {column} is {text!r}, but must be a whole number from 0 to {limit - 1} "
+                f"({limit} {what})."
+            )
+        values[row] = int(number)
+    return values
+
+
+def _probabilities(path: Path, texts: list[str]) -> NDArray[np.float32]:
+    try:
+        values = np.asarray([float(text) for text in texts], np.float32)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{path}: column Probs must hold numbers ({error}).") from error
+    if not ((values >= 0) & (values <= 1)).all():
+        raise DataError(f"{path}: column Probs must lie within 0 and 1.")
+    return values
+
+
+def _clip_of(
+    unlabeled: IndexFile, unlabeled_csv: Path, clip_file: Path | None, classes: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """CLIP's label and confidence for each row of the unlabeled index file."""
+    if clip_file is not None:
+        return read_clip_file(clip_file, len(unlabeled.index), classes)
+    if unlabeled.pseudo_label is None or unlabeled.confidence is None:
+        raise DataError(
+            f"This recipe uses CLIP targets, but {unlabeled_csv} has no columns PseudoLabel and Probs. "
+            "Name a predictions file with --set engine.clip_file=… or make one with: python tools/make_clip_targets.py"
+        )
+    return unlabeled.pseudo_label, unlabeled.confidence
+
+
+def read_clip_file(path: Path, rows: int, classes: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Label [rows] and confidence [rows] from a published ``…_clip_predictions_ranked.pth.tar``.
+
+    The file maps ``preds_list`` and ``probs_list`` to [rows, classes] tables, ranked by probability.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        ranked, probabilities = torch.as_tensor(content["preds_list"]), torch.as_tensor(content["probs_list"])
+    except FileNotFoundError as error:
+        raise DataError(
+            f"There is no CLIP predictions file {path}. Make it with: python tools/make_clip_targets.py"
+        ) from error
+    except Exception as error:  # torch.load raises whatever the damage makes it raise
+        raise DataError(f"{path} is not a CLIP predictions file with preds_list and probs_list: {error}") from error
+    if ranked.ndim != 2 or ranked.shape != probabilities.shape or len(ranked) != rows:
+        raise DataError(
+            f"{path} must hold preds_list and probs_list of {rows} rows each, one per row of the unlabeled index file "
+            f"(got {tuple(ranked.shape)} and {tuple(probabilities.shape)})."
+        )
+    label = ranked[:, 0].long()
+    if label.min() < 0 or label.max() >= classes:
+        raise DataError(f"{path} predicts class {int(label.max())}, but the data has {classes} classes.")
+    return label.numpy(), probabilities.float().amax(1).numpy()
