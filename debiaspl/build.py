@@ -1,0 +1,135 @@
+"""The parts of a run, built from its recipe: data, tables, networks."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from debiaspl.config import Recipe
+from debiaspl.distributed import Ranks
+from debiaspl.import_weights import import_weights
+from debiaspl.models.classifier import Classifier
+from debiaspl.optim import build_optimizer
+from debiaspl.step import State, Tables
+from pipelines import keyed_random, open_source
+from pipelines.batch import Source
+from pipelines.errors import DataError
+from pipelines.feed import Feed
+from pipelines.listing import Listing, list_images
+from pipelines.options import SourceOptions
+from pipelines.order import EvaluationOrder, Stream, TrainingOrder
+from pipelines.split import Split, find_file, read_split
+
+_INITIALISATION = 1001
+"""Key word that sets the initial weights' draws apart from those of the data streams (pipelines.order.Stream)."""
+
+
+def read_data(recipe: Recipe) -> tuple[Split, Listing]:
+    """The training split and the validation listing below the data root."""
+    engine, root = recipe.engine, Path(recipe.engine.data)
+    train, validation = list_images(root / "train"), list_images(root / "val")
+    if train.classes != validation.classes:
+        differing = sorted(set(train.classes) ^ set(validation.classes))
+        raise DataError(f"{root}/train and {root}/val differ in their class folders: {', '.join(differing[:5])}.")
+    split = read_split(
+        train,
+        find_file(root, engine.labeled_csv),
+        find_file(root, engine.unlabeled_csv),
+        clip_file=root / engine.clip_file if engine.clip_file else None,
+        use_clip=recipe.science.clip,
+    )
+    return split, validation
+
+
+def open_feed(recipe: Recipe, split: Split, steps: int, ranks: Ranks) -> Feed:
+    """Labeled and unlabeled source of this rank, paired."""
+    science, engine = recipe.science, recipe.engine
+    options = source_options(recipe, engine.train_beton, ranks)
+    shares = {"groups": science.groups, "rank": ranks.rank, "world": ranks.world}
+
+    def order(stream: Stream, batch: int, continuous: bool) -> TrainingOrder:
+        positions = split.labeled if stream == Stream.LABELED else split.unlabeled
+        return TrainingOrder(
+            positions, seed=science.seed, stream=stream, batch=batch, steps=steps, continuous=continuous, **shares
+        )
+
+    labeled = order(Stream.LABELED, science.labeled_batch, continuous=True)
+    unlabeled = order(Stream.UNLABELED, science.labeled_batch * science.mu, continuous=False)
+    return Feed(
+        open_source(engine.pipeline, split.listing, labeled, science.labeled_views, options),
+        open_source(engine.pipeline, split.listing, unlabeled, science.unlabeled_views, options),
+        prefetch=engine.prefetch,
+    )
+
+
+def open_validation(recipe: Recipe, validation: Listing, ranks: Ranks) -> Source:
+    """This rank's share of the validation images, in the evaluation view."""
+    order = EvaluationOrder(
+        validation.positions, batch=recipe.engine.eval_batch, rank=ranks.rank, world=ranks.world
+    )
+    options = source_options(recipe, recipe.engine.val_beton, ranks)
+    return open_source(recipe.engine.pipeline, validation, order, recipe.science.evaluation_view, options)
+
+
+def source_options(recipe: Recipe, beton: str, ranks: Ranks) -> SourceOptions:
+    """The engine's choices for one source."""
+    engine = recipe.engine
+    return SourceOptions(
+        device=ranks.device,
+        threads=engine.threads or max(1, len(os.sched_getaffinity(0)) // ranks.local_world),
+        beton=Path(engine.data, beton),
+        prefetch=engine.prefetch,
+        dali_hw_decoder_load=engine.dali_hw_decoder_load,
+        dali_preallocate_mb=engine.dali_preallocate_mb,
+    )
+
+
+def build_state(recipe: Recipe, classes: int, ranks: Ranks) -> State:
+    """Student, teacher, optimizer, uniform p̂ and zero counts on this rank's device; the same on every rank."""
+    science = recipe.science
+    torch.manual_seed(int(keyed_random.bits(science.seed, _INITIALISATION) >> 1))
+    student = Classifier(science.arch, classes, science.dropout)
+    if science.init:
+        account = import_weights(student.trunk, Path(science.init))
+        if ranks.is_main:
+            print(f"{science.init}: {account}")
+    teacher = Classifier(science.arch, classes)
+    for model in (student, teacher):
+        model.to(ranks.device, memory_format=torch.channels_last)
+    return State(
+        student=student,
+        teacher=teacher,
+        optimizer=build_optimizer(student, science),
+        phat=torch.full((science.phat_rows, classes), 1 / classes, device=ranks.device),
+        pseudo_labels=torch.zeros(2, 2, classes, device=ranks.device),
+    )
+
+
+def build_tables(split: Split, ranks: Ranks) -> Tables:
+    """What training may know of each sample, on the device."""
+    clip = split.clip
+    return Tables(
+        labels=torch.from_numpy(split.labels).to(ranks.device),
+        clip_label=None if clip is None else torch.from_numpy(clip.label).to(ranks.device),
+        clip_confidence=None if clip is None else torch.from_numpy(clip.confidence).to(ranks.device),
+    )
+
+
+def compute_dtype(recipe: Recipe, ranks: Ranks) -> torch.dtype:
+    """Of convolutions and matrix products."""
+    wanted = recipe.engine.precision
+    if wanted == "auto":
+        wanted = "bfloat16" if ranks.device.type == "cuda" else "float32"
+    return torch.bfloat16 if wanted == "bfloat16" else torch.float32
+
+
+def compiles(recipe: Recipe, ranks: Ranks) -> bool:
+    """Whether the step's passes are compiled."""
+    wanted = recipe.engine.compile
+    return ranks.device.type == "cuda" if wanted == "auto" else wanted == "on"
+
+
+def one_group(recipe: Recipe) -> Recipe:
+    """The recipe with a single group per step: the smallest step there is."""
+    return replace(recipe, science=replace(recipe.science, labeled_batch=recipe.science.group))

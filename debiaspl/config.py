@@ -1,0 +1,232 @@
+"""What a run is: Science (changes results; hashed) and Engine (changes speed only), frozen and self-checking."""
+
+import dataclasses
+import difflib
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from debiaspl.models.resnet import TRUNKS
+from debiaspl.objectives import Objective
+from pipelines import NAMES as PIPELINES
+from pipelines.errors import UserError
+from pipelines.views import EvaluationView, TrainingViews
+
+
+class ConfigError(UserError, ValueError):
+    """A recipe, field or value that does not exist or does not fit."""
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ConfigError(message)
+
+
+@dataclass(frozen=True)
+class Science:
+    """Everything that changes results, but for the data itself, which is hashed beside it."""
+
+    seed: int = 0
+    # --- views
+    size: int = 224
+    """Height and width of every view, pixels."""
+    eval_resize: int = 256
+    """Short side before the centre crop of evaluation, pixels."""
+    crop_scale: tuple[float, float] = (0.08, 1.0)
+    """Share of the image's area that a random crop covers."""
+    flip: bool = True
+    """Mirror half of the training views."""
+    multi_view: bool = True
+    """Two weak and two strong views of each unlabeled image; one of each otherwise."""
+    # --- model
+    arch: str = "resnet50"
+    """Trunk, a name of debiaspl/models/resnet.py."""
+    init: str = ""
+    """Weights file that the trunk starts from; empty: random."""
+    dropout: float = 0.45
+    """On the student's pooled features."""
+    ema: float = 0.999
+    """Momentum of the teacher."""
+    # --- batches
+    labeled_batch: int = 64
+    """Labeled images per step, over all ranks."""
+    mu: int = 5
+    """Unlabeled images per labeled one."""
+    group: int = 8
+    """Labeled images (with mu times as many unlabeled) that share one BatchNorm batch, and one p̂ under 'upstream'."""
+    # --- objective
+    tau: float = 0.4
+    """Strength of debiasing and of the adaptive margin; 0 is FixMatch."""
+    threshold: float = 0.8
+    """Probability from which a pseudo-label counts."""
+    phat_momentum: float = 0.999
+    """Momentum of the running class distribution p̂."""
+    lambda_u: float = 10.0
+    """Weight of the unsupervised loss."""
+    lambda_cld: float = 0.3
+    """Weight of cross-level discrimination."""
+    cld_temperature: float = 0.07
+    clip: bool = False
+    """Train on CLIP's label where no pseudo-label fires."""
+    clip_gate: float = 0.4
+    """CLIP's probability from which its label counts."""
+    compat: Literal["upstream", "paper"] = "paper"
+    """What 'auto' means below: 'upstream' as the published code does it, 'paper' as the paper defines it."""
+    cld_assignment: Literal["auto", "argmin", "argmax"] = "auto"
+    """CLD's group of a sample: its least (upstream) or most (paper) likely class."""
+    phat_scope: Literal["auto", "group", "all"] = "auto"
+    """One p̂ per group (upstream) or one for all groups (paper)."""
+    # --- optimisation
+    lr: float = 0.003
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    epochs: int = 50
+    """Passes over the unlabeled set."""
+    warmup_epochs: int = 5
+
+    def __post_init__(self) -> None:
+        _require(self.arch in TRUNKS, f"There is no science.arch {self.arch!r}{near(self.arch, TRUNKS)}.")
+        for name in ("labeled_batch", "mu", "group", "epochs"):
+            _require(getattr(self, name) >= 1, f"science.{name} must be at least 1 (got {getattr(self, name)}).")
+        for name in ("threshold", "clip_gate", "phat_momentum", "ema", "momentum", "dropout"):
+            _require(0 <= getattr(self, name) <= 1, f"science.{name} must be within 0 and 1 (got {getattr(self, name)}).")
+        for name in ("tau", "lambda_u", "lambda_cld", "weight_decay", "seed"):
+            _require(getattr(self, name) >= 0, f"science.{name} must not be negative (got {getattr(self, name)}).")
+        _require(self.lr > 0, f"science.lr must be above 0 (got {self.lr}).")
+        _require(self.cld_temperature > 0, f"science.cld_temperature must be above 0 (got {self.cld_temperature}).")
+        _require(
+            0 <= self.warmup_epochs <= self.epochs,
+            f"science.warmup_epochs must be within 0 and epochs={self.epochs} (got {self.warmup_epochs}).",
+        )
+        _require(
+            self.labeled_batch % self.group == 0,
+            f"science.labeled_batch={self.labeled_batch} does not divide into groups of science.group={self.group}. "
+            f"Valid groups: {_divisors(self.labeled_batch)}.",
+        )
+        _ = self.evaluation_view, self.labeled_views  # check themselves
+
+    @property
+    def groups(self) -> int:
+        """BatchNorm groups per step."""
+        return self.labeled_batch // self.group
+
+    @property
+    def phat_rows(self) -> int:
+        """How many running class distributions there are."""
+        scope = {"upstream": "group", "paper": "all"}[self.compat] if self.phat_scope == "auto" else self.phat_scope
+        return self.groups if scope == "group" else 1
+
+    @property
+    def objective(self) -> Objective:
+        default: Literal["argmin", "argmax"] = "argmin" if self.compat == "upstream" else "argmax"
+        return Objective(
+            tau=self.tau,
+            threshold=self.threshold,
+            phat_momentum=self.phat_momentum,
+            lambda_u=self.lambda_u,
+            lambda_cld=self.lambda_cld,
+            cld_temperature=self.cld_temperature,
+            cld_assignment=default if self.cld_assignment == "auto" else self.cld_assignment,
+            clip_gate=self.clip_gate,
+        )
+
+    @property
+    def labeled_views(self) -> TrainingViews:
+        return TrainingViews(size=self.size, weak=1, strong=0, scale=self.crop_scale, flip=self.flip)
+
+    @property
+    def unlabeled_views(self) -> TrainingViews:
+        each = 2 if self.multi_view else 1
+        return TrainingViews(size=self.size, weak=each, strong=each, scale=self.crop_scale, flip=self.flip)
+
+    @property
+    def evaluation_view(self) -> EvaluationView:
+        return EvaluationView(size=self.size, resize=self.eval_resize)
+
+    def accumulation(self, world: int) -> int:
+        """Groups that each of ``world`` ranks computes one after the other in a step."""
+        _require(
+            self.groups % world == 0,
+            f"{world} processes cannot share {self.groups} groups (labeled_batch {self.labeled_batch} / group "
+            f"{self.group}) evenly. Use one of {_divisors(self.groups)} processes.",
+        )
+        return self.groups // world
+
+
+@dataclass(frozen=True)
+class Engine:
+    """How fast and where: the same expectation whatever stands here, though not always the same bits."""
+
+    pipeline: str = "dali"
+    data: str = "dataset/imagenet"
+    """Root with train/, val/ and the files below."""
+    out: str = ""
+    """Folder of the run; empty: runs/<recipe>."""
+    labeled_csv: tuple[str, ...] = ()
+    """Index file of the labeled samples below the data root; the first that exists."""
+    unlabeled_csv: tuple[str, ...] = ()
+    clip_file: str = ""
+    """CLIP predictions below the data root, one row per row of unlabeled_csv; empty: that CSV's own columns."""
+    train_beton: str = "ffcv/train.beton"
+    """ffcv: the converted training images, below the data root."""
+    val_beton: str = "ffcv/val.beton"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of convolutions and matrix products; auto: bfloat16 on a GPU, float32 on the CPU."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """torch.compile of the teacher's and the student's pass; auto: on a GPU."""
+    deterministic: bool = False
+    """On a GPU: only kernels that give the same bits every time (slower). The CPU's always do."""
+    threads: int = 0
+    """CPU threads of each source; 0: the cores of this process."""
+    prefetch: int = 2
+    """Batches prepared ahead of the step."""
+    dali_hw_decoder_load: float = 0.65
+    """dali on a GPU: share of images for the hardware JPEG decoder."""
+    dali_preallocate_mb: int = 64
+    """dali on a GPU: decoder memory allocated up front, MiB per thread."""
+    eval_batch: int = 100
+    """Images per evaluation batch."""
+    log_every: int = 10
+    """Steps between two readings of the metrics from the device."""
+
+    def __post_init__(self) -> None:
+        _require(
+            self.pipeline in PIPELINES,
+            f"There is no pipeline {self.pipeline!r}{near(self.pipeline, PIPELINES)}.",
+        )
+        for name in ("prefetch", "eval_batch", "log_every"):
+            _require(getattr(self, name) >= 1, f"engine.{name} must be at least 1 (got {getattr(self, name)}).")
+        for name in ("threads", "dali_preallocate_mb"):
+            _require(getattr(self, name) >= 0, f"engine.{name} must not be negative (got {getattr(self, name)}).")
+        _require(
+            0 <= self.dali_hw_decoder_load <= 1,
+            f"engine.dali_hw_decoder_load must be within 0 and 1 (got {self.dali_hw_decoder_load}).",
+        )
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A named experiment."""
+
+    name: str
+    science: Science = field(default_factory=Science)
+    engine: Engine = field(default_factory=Engine)
+
+    def experiment(self, split_fingerprint: str) -> str:
+        """What a checkpoint belongs to: 16 hex digits over Science and the split."""
+        text = json.dumps([dataclasses.asdict(self.science), split_fingerprint], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def near(name: str, known: Iterable[str]) -> str:
+    """'; did you mean …?', or the whole list where nothing is near."""
+    names = list(known)
+    close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    return f"; did you mean {' or '.join(close)}?" if close else f"; there are {', '.join(names)}"
+
+
+def _divisors(number: int) -> str:
+    return ", ".join(str(d) for d in range(1, number + 1) if number % d == 0)

@@ -1,0 +1,73 @@
+"""The ranks of a run: torchrun's environment, and the few collectives that training needs (no-ops on one rank)."""
+
+import os
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from pipelines.errors import UserError
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Who we are among how many, and on which device."""
+
+    rank: int = 0
+    world: int = 1
+    local_world: int = 1
+    device: torch.device = torch.device("cpu")
+
+    @property
+    def is_main(self) -> bool:
+        return self.rank == 0
+
+    def sum_(self, tensor: Tensor) -> Tensor:
+        """Sum over all ranks, in place."""
+        if self.world > 1:
+            dist.all_reduce(tensor)
+        return tensor
+
+    def broadcast_(self, tensors: list[Tensor]) -> None:
+        """Rank 0's values to all ranks, in place, in one message per dtype."""
+        if self.world == 1:
+            return
+        for dtype in dict.fromkeys(tensor.dtype for tensor in tensors):
+            alike = [tensor for tensor in tensors if tensor.dtype == dtype]
+            flat = torch.cat([tensor.reshape(-1) for tensor in alike])
+            dist.broadcast(flat, src=0)
+            parts = flat.split([tensor.numel() for tensor in alike])
+            torch._foreach_copy_(alike, [part.view_as(tensor) for part, tensor in zip(parts, alike, strict=True)])
+
+    def any(self, flag: bool) -> bool:
+        """Whether ``flag`` holds on any rank. Reads a value on the host."""
+        if self.world == 1:
+            return flag
+        return bool(self.sum_(torch.tensor(float(flag), device=self.device)) > 0)
+
+    def barrier(self) -> None:
+        if self.world > 1:
+            dist.barrier()
+
+
+def join(device: str) -> Ranks:
+    """Join the run that torchrun started, or stand alone. ``device`` is 'auto', 'cpu' or 'cuda'."""
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError("engine.device is 'cuda', but torch finds no usable GPU. Use --set engine.device=cpu")
+    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    local_rank = int(os.environ.get("LOCAL_RANK", 0))
+    if device == "cuda":
+        torch.cuda.set_device(local_rank)
+    on = torch.device(device, local_rank) if device == "cuda" else torch.device("cpu")
+    if world > 1 and not dist.is_initialized():
+        dist.init_process_group("nccl" if device == "cuda" else "gloo")
+    return Ranks(rank, world, int(os.environ.get("LOCAL_WORLD_SIZE", 1)), on)
+
+
+def leave() -> None:
+    """Leave the process group, if one was joined."""
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()

@@ -1,0 +1,40 @@
+"""From uint8 pixels to logits: normalise, trunk, dropout, linear head. The only place with mean and std."""
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from debiaspl.models.resnet import TRUNKS
+
+# ImageNet's channel means and standard deviations, in grey levels of 0..255
+_MEAN = (0.485 * 255, 0.456 * 255, 0.406 * 255)
+_STD = (0.229 * 255, 0.224 * 255, 0.225 * 255)
+
+
+class Classifier(nn.Module):
+    """A trunk by name and a linear head over ``classes``; the same for student, teacher and evaluation.
+
+    ``dropout`` acts on the pooled features in train mode only, so the teacher, never in train mode, has none.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, arch: str, classes: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.trunk = TRUNKS[arch]()
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(self.trunk.features, classes)
+        nn.init.normal_(self.head.weight, std=0.01)
+        nn.init.zeros_(self.head.bias)
+        # Constants, not state: they are not saved, and no weights file brings its own.
+        self.register_buffer("mean", torch.tensor(_MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(_STD).view(1, 3, 1, 1), persistent=False)
+
+    def features(self, pixels: UInt8[Tensor, "n h w 3"]) -> Float[Tensor, "n f"]:
+        """Pooled features. NHWC pixels, permuted, *are* channels-last NCHW: nothing is copied but by the cast."""
+        images = (pixels.permute(0, 3, 1, 2) - self.mean) / self.std
+        return self.trunk(images)
+
+    def forward(self, pixels: UInt8[Tensor, "n h w 3"]) -> Float[Tensor, "n c"]:
+        return self.head(self.dropout(self.features(pixels)))

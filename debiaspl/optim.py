@@ -1,0 +1,34 @@
+"""SGD, and the learning rate as a function of the step."""
+
+import math
+
+import torch
+from torch import nn
+from torch.optim import SGD
+
+from debiaspl.config import Science
+
+
+def build_optimizer(model: nn.Module, science: Science) -> SGD:
+    """SGD with momentum, no Nesterov, weight decay on every parameter (biases and BatchNorm too).
+
+    Fused, and the learning rate is a 0-d tensor: a new rate neither reads the device nor recompiles anything.
+    """
+    device = next(model.parameters()).device
+    return SGD(
+        model.parameters(),
+        lr=torch.tensor(science.lr, device=device),
+        momentum=science.momentum,
+        weight_decay=science.weight_decay,
+        fused=True,
+    )
+
+
+def learning_rate(science: Science, step: int, steps_per_epoch: int) -> float:
+    """Linear per step over the warm-up epochs, then cosine per *epoch* down to (almost) 0, as published."""
+    warmup_steps = science.warmup_epochs * steps_per_epoch
+    if step < warmup_steps:
+        return science.lr * (step + 1) / warmup_steps
+    epoch = step // steps_per_epoch
+    progress = (epoch - science.warmup_epochs) / (science.epochs - science.warmup_epochs)
+    return 0.5 * science.lr * (1 + math.cos(math.pi * progress))

@@ -1,0 +1,205 @@
+"""One optimisation step: uint8 views in; updated student, teacher and p̂ out.
+
+The numerical work is in two functions of tensors, ``teacher_pass`` and ``student_pass``; ``Step`` feeds them group by
+group. Nothing here reads a device value on the host.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float, Int64, UInt8
+from torch import Tensor, nn
+from torch.optim import SGD
+
+from debiaspl.config import Science
+from debiaspl.distributed import Ranks
+from debiaspl.models.eman import Eman
+from debiaspl.objectives import (
+    ClipTargets,
+    Losses,
+    Objective,
+    TeacherTargets,
+    teacher_targets,
+    total_loss,
+    updated_phat,
+)
+from pipelines import keyed_random
+from pipelines.batch import Batch
+
+METRICS = Losses._fields
+"""Names of the values that a step returns, in order."""
+
+
+class Tables(NamedTuple):
+    """What training may know of each of the listing's N samples, on the device, looked up by index."""
+
+    labels: Int64[Tensor, "n"]
+    clip_label: Int64[Tensor, "n"] | None
+    clip_confidence: Float[Tensor, "n"] | None
+
+
+class State(NamedTuple):
+    """All tensors that a step changes, in place: their addresses never change."""
+
+    student: nn.Module
+    teacher: nn.Module
+    optimizer: SGD
+    phat: Float[Tensor, "g c"]  # one row per group, or one for all
+    pseudo_labels: Float[Tensor, "2 2 c"]  # counts since the epoch began: raw or debiased × all or above the threshold
+
+
+def teacher_pass(
+    teacher: nn.Module,
+    weak: UInt8[Tensor, "v u h w 3"],
+    phat: Float[Tensor, "c"],
+    objective: Objective,
+    dtype: torch.dtype,
+) -> tuple[TeacherTargets, Float[Tensor, "2 2 c"]]:
+    """The teacher's targets for one group, and how many samples each class was given."""
+    with torch.no_grad(), _autocast(weak.device, dtype):
+        logits = _full_precision(teacher(weak.flatten(0, 1))).unflatten(0, weak.shape[:2])
+        targets = teacher_targets(logits, phat, objective.tau, objective.threshold)
+        raw_confidence, raw = targets.probability.max(-1)
+        counts = [
+            _class_counts(raw, torch.ones_like(raw_confidence), len(phat)),
+            _class_counts(raw, (raw_confidence >= objective.threshold).to(raw_confidence), len(phat)),
+            _class_counts(targets.target[0], torch.ones_like(raw_confidence), len(phat)),
+            _class_counts(targets.target[0], targets.mask[0], len(phat)),
+        ]
+        return targets, torch.stack(counts).unflatten(0, (2, 2))
+
+
+def student_pass(
+    student: nn.Module,
+    labeled: UInt8[Tensor, "1 b h w 3"],
+    strong: UInt8[Tensor, "v u h w 3"],
+    labels: Int64[Tensor, "b"],
+    teacher: TeacherTargets,
+    phat: Float[Tensor, "c"],
+    clip: ClipTargets | None,
+    objective: Objective,
+    dtype: torch.dtype,
+) -> Losses:
+    """The loss of one group; labeled and strong views share one forward, so that BatchNorm sees them together."""
+    with _autocast(strong.device, dtype):
+        logits = student(torch.cat([labeled.flatten(0, 1), strong.flatten(0, 1)]))
+    labeled_logits, strong_logits = _full_precision(logits).split([len(labels), len(logits) - len(labels)])
+    strong_logits = strong_logits.unflatten(0, strong.shape[:2])
+    return total_loss(objective, labeled_logits, labels, strong_logits, teacher, phat, clip)
+
+
+class Step:
+    """Applies steps to a State. ``compile`` compiles the two passes, each as one graph."""
+
+    def __init__(
+        self, state: State, tables: Tables, science: Science, ranks: Ranks, *, dtype: torch.dtype, compile: bool
+    ) -> None:
+        self._state, self._tables, self._science, self._ranks, self._dtype = state, tables, science, ranks, dtype
+        self._eman = Eman(state.teacher, state.student, science.ema)
+        self._teacher_pass: Callable[..., Any] = teacher_pass
+        self._student_pass: Callable[..., Any] = student_pass
+        if compile:
+            self._teacher_pass = torch.compile(teacher_pass, fullgraph=True, dynamic=False)
+            self._student_pass = torch.compile(student_pass, fullgraph=True, dynamic=False)
+        accumulation = science.accumulation(ranks.world)
+        self._groups = range(ranks.rank * accumulation, (ranks.rank + 1) * accumulation)
+        norms = [module for module in state.student.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+        self._statistics = [buffer for norm in norms for buffer in norm.buffers()]
+
+    def __call__(self, batches: Sequence[Batch], step: int) -> Float[Tensor, "m"]:
+        """One step over this rank's groups; returns METRICS averaged over all groups of this rank."""
+        state, objective = self._state, self._science.objective
+        targets = self._teach(batches)
+
+        state.student.train()
+        state.optimizer.zero_grad(set_to_none=False)
+        metrics: list[Tensor] = []
+        first_statistics: list[Tensor] = []
+        for group, batch, target in zip(self._groups, batches, targets, strict=True):
+            # Dropout's draws are keyed like all others, so they depend on neither rank nor interruption.
+            torch.manual_seed(int(keyed_random.bits(self._science.seed, _DROPOUT, step, group) >> 1))
+            weak = len(batch.unlabeled.pixels) // 2
+            losses = self._student_pass(
+                state.student,
+                batch.labeled.pixels,
+                batch.unlabeled.pixels[weak:],
+                self._tables.labels[batch.labeled.index],
+                target,
+                state.phat[group % len(state.phat)],
+                self._clip_targets(batch),
+                objective,
+                self._dtype,
+            )
+            (losses.total / self._science.groups).backward()
+            metrics.append(torch.stack([value.detach() for value in losses]))
+            if len(self._groups) > 1 and not first_statistics:
+                first_statistics = [buffer.clone() for buffer in self._statistics]
+        if first_statistics:
+            torch._foreach_copy_(self._statistics, first_statistics)
+        self._ranks.broadcast_(self._statistics)  # only group 0 moves BatchNorm's running statistics
+        self._sum_gradients()
+        state.optimizer.step()
+        self._eman.update()
+        return torch.stack(metrics).mean(0)
+
+    def _teach(self, batches: Sequence[Batch]) -> list[TeacherTargets]:
+        """Targets of all groups, made with the p̂ of the step before; then p̂ moves."""
+        state = self._state
+        targets, probabilities = [], []
+        for group, batch in zip(self._groups, batches, strict=True):
+            weak = len(batch.unlabeled.pixels) // 2
+            target, counts = self._teacher_pass(
+                state.teacher,
+                batch.unlabeled.pixels[:weak],
+                state.phat[group % len(state.phat)],
+                self._science.objective,
+                self._dtype,
+            )
+            targets.append(target)
+            probabilities.append(target.probability.mean(0))
+            state.pseudo_labels.add_(counts)
+        mean = torch.stack(probabilities)
+        if len(state.phat) == 1:
+            rows = slice(None)
+            mean = self._ranks.sum_(mean.sum(0, keepdim=True)) / self._science.groups
+        else:
+            rows = slice(self._groups.start, self._groups.stop)
+        state.phat[rows] = updated_phat(state.phat[rows], mean, self._science.phat_momentum)
+        return targets
+
+    def _clip_targets(self, batch: Batch) -> ClipTargets | None:
+        if self._tables.clip_label is None or self._tables.clip_confidence is None:
+            return None
+        index = batch.unlabeled.index
+        return ClipTargets(self._tables.clip_label[index], self._tables.clip_confidence[index])
+
+    def _sum_gradients(self) -> None:
+        """Sum the gradients over the ranks, as one message."""
+        if self._ranks.world == 1:
+            return
+        gradients = [p.grad for p in self._state.student.parameters() if p.grad is not None]
+        flat = self._ranks.sum_(torch.cat([gradient.reshape(-1) for gradient in gradients]))
+        parts = flat.split([gradient.numel() for gradient in gradients])
+        torch._foreach_copy_(gradients, [part.view_as(g) for part, g in zip(parts, gradients, strict=True)])
+
+
+_DROPOUT = 1000
+"""Key word that sets dropout's draws apart from those of the data streams (pipelines.order.Stream)."""
+
+
+def _autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16)
+
+
+def _full_precision(logits: Tensor) -> Tensor:
+    """The objective lives in float32; float64, which tests use, stays."""
+    return logits if logits.dtype == torch.float64 else logits.float()
+
+
+def _class_counts(
+    label: Int64[Tensor, "u"], weight: Float[Tensor, "u"], classes: int
+) -> Float[Tensor, "c"]:
+    """How often each class occurs, in fixed shape (bincount's would depend on the data)."""
+    member = label[:, None] == torch.arange(classes, device=label.device)
+    return (member * weight[:, None]).sum(0)

@@ -1,0 +1,167 @@
+"""Train: python -m debiaspl.train --recipe demo --pipeline torchvision (see --help)."""
+
+import argparse
+import dataclasses
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+
+import torch
+
+from debiaspl import distributed, recipes
+from debiaspl.build import read_data
+from debiaspl.checkpoint import CheckpointError
+from debiaspl.config import Recipe
+from debiaspl.distributed import Ranks
+from debiaspl.dry_run import dry_run
+from debiaspl.logbook import print_results
+from debiaspl.overrides import override
+from debiaspl.trainer import Trainer
+from pipelines import NAMES as PIPELINES
+from pipelines.errors import UserError
+
+_EPILOG = """\
+recipes
+{recipes}
+
+examples
+  python -m debiaspl.train --recipe demo --pipeline torchvision     minutes on a laptop (make demo does it all)
+  python -m debiaspl.train --pipeline dali                          imagenet-1p on dataset/imagenet
+  torchrun --nproc_per_node 8 -m debiaspl.train --recipe zero-shot  eight GPUs; 4, 2 or 1 run the same experiment
+  python -m debiaspl.train --recipe demo --set science.tau=0        change any field that --print-config shows
+  python -m debiaspl.train --resume auto                            go on where the last run stopped, bit for bit
+
+files below the data folder
+  train/<class>/*.jpg  val/<class>/*.jpg  indexes/*.csv (column Index: position in the sorted listing of train)
+  ffcv/train.beton  ffcv/val.beton (pipeline ffcv only; made by tools/convert_imagenet_to_ffcv.py)
+
+files in the run's folder
+  last.pt (checkpoint of each epoch, and on SIGTERM or Ctrl-C)  metrics.jsonl  tensorboard/  pseudo_labels.png  config.json
+
+exit codes: 0 done; 2 something to mend, said in one message; 128 + n stopped and saved on signal n
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line: ten flags at most (a test counts), everything else is a field for --set."""
+    rows = "\n".join(
+        f"  {name:<22}{(function.__doc__ or '').strip().splitlines()[0]}" for name, function in recipes.RECIPES.items()
+    )
+    parser = argparse.ArgumentParser(
+        prog="python -m debiaspl.train",
+        description="Train debiased pseudo-labeling (DebiasPL, CVPR 2022) or FixMatch on images in folders.",
+        epilog=_EPILOG.format(recipes=rows),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--recipe", default="imagenet-1p", help="which experiment; see below (default: %(default)s)")
+    parser.add_argument("--pipeline", help=f"data pipeline: {', '.join(PIPELINES)} (default: the recipe's, dali)")
+    parser.add_argument("--data", help="data folder (default: the recipe's, dataset/imagenet or dataset/demo)")
+    parser.add_argument("--out", help="folder of this run (default: runs/<recipe>)")
+    parser.add_argument("--resume", metavar="auto|FILE", help="go on from this run's last.pt if there is one, or FILE")
+    parser.add_argument("--init", metavar="FILE", help="weights that the trunk starts from; '' for random ones")
+    parser.add_argument(
+        "--set", metavar="SECTION.FIELD=VALUE", action="append", default=[], help="change a field; may be repeated"
+    )
+    parser.add_argument("--print-config", action="store_true", help="print every field with its value, and stop")
+    parser.add_argument("--dry-run", action="store_true", help="take one batch through source and step, and stop")
+    return parser
+
+
+def chosen_recipe(arguments: argparse.Namespace) -> Recipe:
+    """The recipe with the flags and --set applied; --set wins."""
+    flags = {
+        "engine.pipeline": arguments.pipeline,
+        "engine.data": arguments.data,
+        "engine.out": arguments.out,
+        "science.init": arguments.init,
+    }
+    given = [f"{name}={value}" for name, value in flags.items() if value is not None]
+    return override(recipes.find(arguments.recipe), given + arguments.set)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parsed = build_parser().parse_args(arguments)
+    try:
+        recipe = chosen_recipe(parsed)
+        if parsed.print_config:
+            _print_config(recipe)
+            return 0
+        ranks = distributed.join(recipe.engine.device)
+        try:
+            if parsed.dry_run:
+                dry_run(recipe, ranks)
+                return 0
+            return _train(recipe, ranks, parsed.resume)
+        finally:
+            distributed.leave()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def _train(recipe: Recipe, ranks: Ranks, resume: str | None) -> int:
+    """Run to the end, or to the signal that stops it; the exit code."""
+    if recipe.engine.deterministic:
+        torch.use_deterministic_algorithms(True)
+        torch.backends.cudnn.benchmark = False
+    else:
+        torch.backends.cudnn.benchmark = True
+    recipe.science.accumulation(ranks.world)  # a batch that does not divide is said before the data is read
+    split, validation = read_data(recipe)
+    folder = Path(recipe.engine.out or f"runs/{recipe.name}")
+    trainer = Trainer(recipe, split, validation, ranks, folder)
+    try:
+        _resume(trainer, resume)
+        received: list[int] = []
+
+        def stop(number: int, frame: FrameType | None) -> None:
+            received.append(number)
+            trainer.request_stop()
+            signal.signal(number, signal.SIG_DFL)  # the second one ends at once
+
+        previous = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+        started = time.perf_counter()
+        try:
+            finished = trainer.fit()
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+        if finished and ranks.is_main:
+            lines = {
+                "time": f"{time.perf_counter() - started:.0f} s",
+                "checkpoint": str(trainer.checkpoint_path),
+                "picture": str(trainer.picture_path),
+                "TensorBoard": f"tensorboard --logdir {folder / 'tensorboard'}",
+            }
+            print_results(trainer.progress, lines)
+        return 0 if finished else 128 + (received[0] if received else signal.SIGTERM)
+    finally:
+        trainer.close()
+
+
+def _resume(trainer: Trainer, resume: str | None) -> None:
+    """Load the checkpoint that --resume means; without it, refuse to overwrite one."""
+    own = trainer.checkpoint_path
+    if resume is None and own.exists():
+        raise CheckpointError(f"{own} exists. Go on from it with --resume auto, or start anew with another --out.")
+    if resume == "auto" and own.exists():
+        trainer.resume(own)
+    elif resume not in (None, "auto"):
+        trainer.resume(Path(resume))
+
+
+def _print_config(recipe: Recipe) -> None:
+    """Every field, as --set takes it."""
+    print(f"# recipe {recipe.name}")
+    for section in ("science", "engine"):
+        for field in dataclasses.fields(getattr(recipe, section)):
+            value = getattr(getattr(recipe, section), field.name)
+            shown = ",".join(str(part) for part in value) if isinstance(value, tuple) else value
+            print(f"{section}.{field.name}={shown}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
