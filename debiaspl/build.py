@@ -65,9 +65,7 @@ def open_feed(recipe: Recipe, split: Split, steps: int, ranks: Ranks) -> Feed:
 
 def open_validation(recipe: Recipe, validation: Listing, ranks: Ranks) -> Source:
     """This rank's share of the validation images, in the evaluation view."""
-    order = EvaluationOrder(
-        validation.positions, batch=recipe.engine.eval_batch, rank=ranks.rank, world=ranks.world
-    )
+    order = EvaluationOrder(validation.positions, batch=recipe.engine.eval_batch, rank=ranks.rank, world=ranks.world)
     options = source_options(recipe, recipe.engine.val_beton, ranks)
     return open_source(recipe.engine.pipeline, validation, order, recipe.science.evaluation_view, options)
 
@@ -96,7 +94,7 @@ def build_state(recipe: Recipe, classes: int, ranks: Ranks) -> State:
             print(f"{science.init}: {account}")
     teacher = Classifier(science.arch, classes)
     for model in (student, teacher):
-        model.to(ranks.device, memory_format=torch.channels_last)
+        model.to(ranks.device).to(memory_format=torch.channels_last)
     return State(
         student=student,
         teacher=teacher,

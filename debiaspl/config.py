@@ -91,7 +91,9 @@ class Science:
         for name in ("labeled_batch", "mu", "group", "epochs"):
             _require(getattr(self, name) >= 1, f"science.{name} must be at least 1 (got {getattr(self, name)}).")
         for name in ("threshold", "clip_gate", "phat_momentum", "ema", "momentum", "dropout"):
-            _require(0 <= getattr(self, name) <= 1, f"science.{name} must be within 0 and 1 (got {getattr(self, name)}).")
+            _require(
+                0 <= getattr(self, name) <= 1, f"science.{name} must be within 0 and 1 (got {getattr(self, name)})."
+            )
         for name in ("tau", "lambda_u", "lambda_cld", "weight_decay", "seed"):
             _require(getattr(self, name) >= 0, f"science.{name} must not be negative (got {getattr(self, name)}).")
         _require(self.lr > 0, f"science.lr must be above 0 (got {self.lr}).")

@@ -18,7 +18,7 @@ from pipelines.split import Split
 def missing_files(recipe: Recipe) -> list[str]:
     """Files and folders that a full run of this recipe needs and that are not there."""
     engine, root = recipe.engine, Path(recipe.engine.data)
-    wanted = [(root / "train",), (root / "val",)]
+    wanted: list[tuple[Path, ...]] = [(root / "train",), (root / "val",)]
     wanted += [tuple(root / name for name in names) for names in (engine.labeled_csv, engine.unlabeled_csv)]
     if recipe.science.clip and engine.clip_file:
         wanted.append((root / engine.clip_file,))

@@ -14,14 +14,11 @@ def build_optimizer(model: nn.Module, science: Science) -> SGD:
 
     Fused, and the learning rate is a 0-d tensor: a new rate neither reads the device nor recompiles anything.
     """
-    device = next(model.parameters()).device
-    return SGD(
-        model.parameters(),
-        lr=torch.tensor(science.lr, device=device),
-        momentum=science.momentum,
-        weight_decay=science.weight_decay,
-        fused=True,
-    )
+    parameters = list(model.parameters())
+    optimizer = SGD(parameters, lr=science.lr, momentum=science.momentum, weight_decay=science.weight_decay, fused=True)
+    for group in optimizer.param_groups:  # set afterwards: the constructor would read a tensor's value to check it
+        group["lr"] = torch.tensor(science.lr, device=parameters[0].device)
+    return optimizer
 
 
 def learning_rate(science: Science, step: int, steps_per_epoch: int) -> float:

@@ -197,9 +197,7 @@ def _full_precision(logits: Tensor) -> Tensor:
     return logits if logits.dtype == torch.float64 else logits.float()
 
 
-def _class_counts(
-    label: Int64[Tensor, "u"], weight: Float[Tensor, "u"], classes: int
-) -> Float[Tensor, "c"]:
+def _class_counts(label: Int64[Tensor, "u"], weight: Float[Tensor, "u"], classes: int) -> Float[Tensor, "c"]:
     """How often each class occurs, in fixed shape (bincount's would depend on the data)."""
     member = label[:, None] == torch.arange(classes, device=label.device)
     return (member * weight[:, None]).sum(0)

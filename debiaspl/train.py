@@ -39,7 +39,8 @@ files below the data folder
   ffcv/train.beton  ffcv/val.beton (pipeline ffcv only; made by tools/convert_imagenet_to_ffcv.py)
 
 files in the run's folder
-  last.pt (checkpoint of each epoch, and on SIGTERM or Ctrl-C)  metrics.jsonl  tensorboard/  pseudo_labels.png  config.json
+  last.pt (checkpoint of each epoch, and on SIGTERM or Ctrl-C)
+  metrics.jsonl  tensorboard/  pseudo_labels.png  config.json
 
 exit codes: 0 done; 2 something to mend, said in one message; 128 + n stopped and saved on signal n
 """

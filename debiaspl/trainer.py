@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from debiaspl import checkpoint
-from debiaspl.build import build_state, build_tables, compute_dtype, compiles, open_feed, open_validation
+from debiaspl.build import build_state, build_tables, compiles, compute_dtype, open_feed, open_validation
 from debiaspl.checkpoint import Progress
 from debiaspl.config import Recipe
 from debiaspl.distributed import Ranks
@@ -99,6 +99,8 @@ class Trainer:
     def _train_epoch(self, logbook: Logbook, images: int) -> bool:
         """Train to the end of the epoch; False where a stop was requested on the way."""
         epoch, done = divmod(self.progress.step, self._steps)
+        if done == 0:  # not at the epoch's end: its counts are saved with the checkpoint
+            self._state.pseudo_labels.zero_()
         labeled = done * self._science.labeled_batch
         self._feed.seek(epoch, labeled, labeled * self._science.mu)
         started, waited = time.perf_counter(), 0.0
@@ -176,7 +178,6 @@ class Trainer:
         )
         if epoch % max(1, self._science.epochs // PICTURES) == 0 or epoch == self._science.epochs:
             self._draw(counts, logbook)
-        self._state.pseudo_labels.zero_()
         self._save()
 
     def _bias(self, counts: np.ndarray) -> dict[str, float]:
@@ -196,9 +197,7 @@ class Trainer:
             logbook.picture("pseudo_labels", self.picture_path, self.progress.step)
 
     def _save(self) -> None:
-        checkpoint.save(
-            self.checkpoint_path, self._state, self.progress, self._recipe, self._fingerprint, self._ranks
-        )
+        checkpoint.save(self.checkpoint_path, self._state, self.progress, self._recipe, self._fingerprint, self._ranks)
 
     def _write_config(self) -> None:
         content = {"experiment": self._recipe.experiment(self._fingerprint), **dataclasses.asdict(self._recipe)}

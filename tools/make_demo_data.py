@@ -36,7 +36,7 @@ def class_sizes(available: NDArray[np.int64], imbalance: float) -> NDArray[np.in
 def write_demo_data(
     out: Path, *, labels_per_class: int, imbalance: float, val_per_class: int, side: int, seed: int
 ) -> None:
-    """Make the data set in ``out``, all of it or nothing; an earlier demo there is replaced, any other folder is not."""
+    """Make the data set in ``out``, all of it or nothing; it replaces an earlier demo, no other folder."""
     if not 1 <= labels_per_class <= 20 or not 1 <= val_per_class <= 100 or imbalance < 1 or not 8 <= side <= 256:
         raise DataError(
             "Wanted: 1–20 labels and 1–100 validation images per class, imbalance ≥ 1, side 8–256 "
@@ -101,7 +101,7 @@ def main(arguments: list[str] | None = None) -> int:
         description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     parser.add_argument("--out", type=Path, default=Path("dataset/demo"), help="folder to make")
-    parser.add_argument("--labels-per-class", type=int, default=4, help="labeled images of each class")
+    parser.add_argument("--labels-per-class", type=int, default=2, help="labeled images of each class")
     parser.add_argument("--imbalance", type=float, default=20.0, help="most over least common unlabeled class")
     parser.add_argument("--val-per-class", type=int, default=50, help="validation images of each class")
     parser.add_argument("--side", type=int, default=32, help="height and width of the images, pixels")
@@ -120,7 +120,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     counts = {part: len(list((a.out / part).rglob("*.jpg"))) for part in ("train", "val")}
-    print(f"{a.out}: {counts['train']} training images ({a.labels_per_class} labels per class), {counts['val']} for validation")
+    print(f"{a.out}: {counts['train']} training images ({a.labels_per_class} labels per class), {counts['val']} in val")
     return 0
 
 

@@ -41,7 +41,7 @@ def draw_pseudo_labels(
     path: Path,
     counts: NDArray[np.float64],
     classes: tuple[str, ...],
-    truth: NDArray[np.int64] | None,
+    truth: NDArray[np.float64] | None,
 ) -> None:
     """A picture of pseudo-label shares per class, most frequent first; ``counts`` [2, 2, c] as in debiaspl.step.State.
 
@@ -51,7 +51,9 @@ def draw_pseudo_labels(
     order = np.argsort(-(shares[0, 0] if truth is None else truth), kind="stable")
     figure, axes = plt.subplots(2, 1, figsize=(9, 6), sharex=True, layout="constrained")
     few = len(classes) <= 30
-    for axis, panel, title in zip(axes, (0, 1), ("all pseudo-labels", "pseudo-labels above the threshold"), strict=True):
+    for axis, panel, title in zip(
+        axes, (0, 1), ("all pseudo-labels", "pseudo-labels above the threshold"), strict=True
+    ):
         at = np.arange(len(classes))
         width = 0.4 if few else 0.5
         axis.bar(at - width / 2, shares[0, panel, order], width, label="before debiasing", color="#c44e52")
@@ -77,7 +79,8 @@ def draw_pseudo_labels(
     building.replace(path)
 
 
-def true_counts(split: Split) -> NDArray[np.int64]:
+def true_counts(split: Split) -> NDArray[np.float64]:
     """True number of unlabeled images per class, from their folders: for reports only, training never sees it."""
     listing = split.listing
-    return np.bincount(listing.labels[split.unlabeled], minlength=len(listing.classes))
+    counts = np.bincount(listing.labels[split.unlabeled], minlength=len(listing.classes))
+    return counts.astype(np.float64)

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 from debiaspl.config import ConfigError, Recipe, near
 from debiaspl.recipes.demo import demo, demo_fixmatch, demo_supervised
-from debiaspl.recipes.imagenet_1p import imagenet_1p, imagenet_1p_clip, imagenet_1p_fixmatch
 from debiaspl.recipes.imagenet_02p import imagenet_02p, imagenet_02p_clip, imagenet_02p_fixmatch
+from debiaspl.recipes.imagenet_1p import imagenet_1p, imagenet_1p_clip, imagenet_1p_fixmatch
 from debiaspl.recipes.zero_shot import zero_shot
 
 RECIPES: dict[str, Callable[[], Recipe]] = {

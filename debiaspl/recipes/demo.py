@@ -11,24 +11,24 @@ def demo() -> Recipe:
     python -m debiaspl.train --recipe demo --pipeline torchvision
     """
     science = Science(
-        size=24,
-        eval_resize=24,
+        size=16,
+        eval_resize=16,
         crop_scale=(0.5, 1.0),
         flip=False,  # a mirrored digit is another sign
         arch="resnet8-small",
         dropout=0.0,
-        ema=0.99,
-        labeled_batch=16,
-        mu=5,
-        group=8,
+        ema=0.97,
+        labeled_batch=8,
+        mu=7,
+        group=4,
         tau=0.4,
-        threshold=0.8,
+        threshold=0.7,
         phat_momentum=0.99,
-        lambda_u=1.0,
+        lambda_u=2.0,
         lambda_cld=0.1,
         lr=0.05,
         weight_decay=5e-4,
-        epochs=50,
+        epochs=60,
         warmup_epochs=2,
     )
     engine = Engine(

@@ -74,7 +74,8 @@ def _one_step(
     labels = torch.from_numpy(arrays["yx"]).long()
     losses = total_loss(objective, labeled, labels, strong.view(views, -1, classes), teacher, phat[0], clip)
     losses.total.backward()
-    assert labeled.grad is not None and strong.grad is not None
+    assert labeled.grad is not None
+    assert strong.grad is not None
     return phat, {
         "loss": losses.total,
         "loss_x": losses.supervised,

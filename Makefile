@@ -1,0 +1,34 @@
+# make demo · make test · make soak · make bench · make lint — each does its own set-up, which is skipped when done.
+VENV     := .venv
+PYTHON   := $(VENV)/bin/python
+PIPELINE ?= torchvision
+SEED     ?= 0
+EXTRAS   := dev,knn,clip
+
+.PHONY: demo test soak bench lint setup clean
+.DELETE_ON_ERROR:
+
+demo: setup  ## make the digits and train on them
+	$(PYTHON) tools/make_demo_data.py --out dataset/demo
+	$(PYTHON) -m debiaspl.train --recipe demo --pipeline $(PIPELINE) --resume auto --out runs/demo-$(PIPELINE)
+
+test: lint  ## the tests
+	$(PYTHON) -m pytest
+
+bench: setup  ## every benchmark that runs on this machine
+	$(PYTHON) -m bench loader
+
+lint: setup  ## style and types
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+setup: $(VENV)/.done
+
+# One install per state of pyproject.toml.
+$(VENV)/.done: pyproject.toml tools/install.sh
+	tools/install.sh $(VENV) $(EXTRAS)
+	touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info

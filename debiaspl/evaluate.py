@@ -1,0 +1,161 @@
+"""Evaluate a checkpoint: python -m debiaspl.evaluate runs/demo/last.pt (accuracy, bias of pseudo-labels, --knn)."""
+
+import argparse
+import dataclasses
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from debiaspl import distributed
+from debiaspl.build import compute_dtype, open_validation, read_data, source_options
+from debiaspl.checkpoint import CheckpointError, read
+from debiaspl.config import Engine, Recipe, Science
+from debiaspl.distributed import Ranks
+from debiaspl.evaluation import bias
+from debiaspl.evaluation.accuracy import evaluate
+from debiaspl.models.classifier import Classifier
+from debiaspl.overrides import override
+from pipelines import open_source
+from pipelines.errors import UserError
+from pipelines.listing import Listing
+from pipelines.order import EvaluationOrder
+from pipelines.split import Split
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m debiaspl.evaluate", description=__doc__)
+    parser.add_argument("checkpoint", type=Path, help="a run's last.pt")
+    parser.add_argument("--data", help="data folder (default: the checkpoint's)")
+    parser.add_argument("--pipeline", help="data pipeline (default: the checkpoint's)")
+    parser.add_argument("--knn", action="store_true", help="kNN accuracy too: labeled images as the bank")
+    parser.add_argument(
+        "--set", metavar="engine.FIELD=VALUE", action="append", default=[], help="change an engine field"
+    )
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parsed = build_parser().parse_args(arguments)
+    try:
+        content = read(parsed.checkpoint)
+        recipe = _recipe_of(content, parsed)
+        ranks = distributed.join(recipe.engine.device)
+        try:
+            split, validation = read_data(recipe)
+            _check_split(parsed.checkpoint, content, split)
+            _report(content, recipe, split, validation, ranks, parsed.knn)
+        finally:
+            distributed.leave()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _recipe_of(content: dict[str, Any], parsed: argparse.Namespace) -> Recipe:
+    """The recipe that a checkpoint was trained with, engine fields changed as asked."""
+    saved = content["recipe"]
+    recipe = Recipe(saved["name"], _restored(Science, saved["science"]), _restored(Engine, saved["engine"]))
+    flags = {"engine.data": parsed.data, "engine.pipeline": parsed.pipeline}
+    changed = override(recipe, [f"{name}={value}" for name, value in flags.items() if value is not None] + parsed.set)
+    if changed.science != recipe.science:
+        raise CheckpointError("Evaluation takes a checkpoint's Science as it is; --set may change engine fields only.")
+    return changed
+
+
+def _restored(section: type[Any], saved: dict[str, Any]) -> Any:
+    """A config section from its saved fields; fields of later versions keep their defaults."""
+    known = {field.name for field in dataclasses.fields(section)}
+    return section(**{name: value for name, value in saved.items() if name in known})
+
+
+def _check_split(path: Path, content: dict[str, Any], split: Split) -> None:
+    if content["split"] != split.fingerprint:
+        print(f"note: {path} was trained on another listing or split than the one evaluated here", file=sys.stderr)
+
+
+def _report(
+    content: dict[str, Any], recipe: Recipe, split: Split, validation: Listing, ranks: Ranks, with_knn: bool
+) -> None:
+    """Print accuracy, kNN accuracy and the bias of the teacher's pseudo-labels."""
+    classes, dtype = len(validation.classes), compute_dtype(recipe, ranks)
+    models: dict[str, Classifier] = {}
+    for name in ("student", "teacher"):
+        models[name] = Classifier(recipe.science.arch, classes).to(ranks.device)
+        models[name].to(memory_format=torch.channels_last)
+        models[name].load_state_dict(content[name])
+        models[name].eval()
+
+    source = open_validation(recipe, validation, ranks)
+    try:
+        labels = torch.from_numpy(validation.labels).to(ranks.device)
+        results = evaluate(models, source, labels, classes, ranks, dtype)
+        knn = _knn(models, recipe, split, validation, ranks) if with_knn else {}
+    finally:
+        source.close()
+    if not ranks.is_main:
+        return
+    table = Table(title=f"{recipe.name} after {content['progress']['step']} steps, %")
+    for column in ("model", "top-1", "balanced", *(["kNN"] if knn else [])):
+        table.add_column(column, justify="left" if column == "model" else "right")
+    for name, accuracy in results.items():
+        cells = [f"{accuracy.top1:.2f}", f"{accuracy.balanced:.2f}", *([f"{knn[name]:.2f}"] if knn else [])]
+        table.add_row(name, *cells)
+    console = Console(highlight=False)
+    console.print(table)
+    console.print(_bias_table(content, split))
+
+
+def _bias_table(content: dict[str, Any], split: Split) -> Table:
+    """How even p̂ and the last epoch's pseudo-labels are, and how far from the truth."""
+    counts = content["pseudo_labels"].double().numpy()
+    truth = bias.true_counts(split)
+    table = Table(title="Bias of p̂ and of the last epoch's pseudo-labels")
+    for column in ("distribution", "Gini", "KL from the truth", "classes without any"):
+        table.add_column(column, justify="left" if column == "distribution" else "right")
+    rows = {"the truth": truth, "p̂": content["phat"].mean(0).double().numpy()}
+    for at, name in ((0, "all"), (1, "above the threshold")):
+        rows |= {f"{name}, before debiasing": counts[0, at], f"{name}, after": counts[1, at]}
+    for name, row in rows.items():
+        imbalance = bias.imbalance(row, truth)
+        table.add_row(name, f"{imbalance.gini:.3f}", f"{imbalance.kl:.3f}", f"{imbalance.missing}")
+    return table
+
+
+def _knn(
+    models: dict[str, Classifier], recipe: Recipe, split: Split, validation: Listing, ranks: Ranks
+) -> dict[str, float]:
+    """kNN accuracy of each model's features on the validation set, the labeled images being the bank."""
+    from debiaspl.evaluation.knn import extract_features, knn_accuracy  # needs faiss: only where it is asked for
+
+    alone = replace(ranks, rank=0, world=1)  # every rank sees all images: neighbours cannot be summed up
+    order = EvaluationOrder(split.labeled, batch=recipe.engine.eval_batch)
+    options = source_options(recipe, recipe.engine.train_beton, alone)
+    bank = open_source(recipe.engine.pipeline, split.listing, order, recipe.science.evaluation_view, options)
+    queries = open_validation(recipe, validation, alone)
+    try:
+        result = {}
+        for name, model in models.items():
+            features, index = extract_features(model, bank, ranks.device)
+            asked, asked_index = extract_features(model, queries, ranks.device)
+            result[name] = knn_accuracy(
+                features,
+                torch.from_numpy(split.labels)[index],
+                asked,
+                torch.from_numpy(validation.labels)[asked_index],
+                len(validation.classes),
+            )
+        return result
+    finally:
+        bank.close()
+        queries.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,294 @@
+"""The command as a user runs it: training, resuming bit for bit, several processes, and clear errors."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from debiaspl.build import read_data
+from debiaspl.checkpoint import read
+from debiaspl.config import Recipe
+from debiaspl.distributed import Ranks
+from debiaspl.overrides import override
+from debiaspl.recipes import find
+from debiaspl.train import main
+from debiaspl.trainer import Trainer
+
+SMALL = ["science.epochs=2", "science.warmup_epochs=1", "engine.threads=2", "science.dropout=0.3"]
+
+
+def small_recipe(data: Path, *more: str) -> Recipe:
+    return override(find("demo"), [f"engine.data={data}", "engine.pipeline=torchvision", *SMALL, *more])
+
+
+def arguments(data: Path, out: Path, *more: str) -> list[str]:
+    sets = [word for assignment in SMALL for word in ("--set", assignment)]
+    return ["--recipe", "demo", "--pipeline", "torchvision", "--data", str(data), "--out", str(out), *sets, *more]
+
+
+def run(command: list[str], **environment: str) -> subprocess.CompletedProcess:
+    env = os.environ | {"OMP_NUM_THREADS": "1"} | environment
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=env, timeout=300)
+
+
+def assert_same_bits(mine: Path, theirs: Path) -> None:
+    """Everything that two checkpoints hold is equal, bit for bit."""
+    a, b = read(mine), read(theirs)
+    assert a["progress"] == b["progress"]
+    for part in ("student", "teacher"):
+        for name, value in a[part].items():
+            assert torch.equal(value, b[part][name]), name
+    for number, slot in a["optimizer"]["state"].items():
+        assert torch.equal(slot["momentum_buffer"], b["optimizer"]["state"][number]["momentum_buffer"])
+    assert torch.equal(a["phat"], b["phat"])
+    assert torch.equal(a["pseudo_labels"], b["pseudo_labels"])
+
+
+def without_speed(metrics: Path) -> list[dict]:
+    rows = [json.loads(line) for line in metrics.read_text().splitlines()]
+    return [{k: v for k, v in row.items() if not k.startswith("speed/")} for row in rows]
+
+
+@pytest.fixture(scope="module")
+def finished(demo_data, tmp_path_factory) -> Path:
+    """The folder of an uninterrupted run."""
+    out = tmp_path_factory.mktemp("run") / "whole"
+    assert main(arguments(demo_data, out)) == 0
+    return out
+
+
+def test_a_run_leaves_what_it_says(finished, capsys):
+    assert {path.name for path in finished.iterdir()} == {
+        "last.pt", "metrics.jsonl", "config.json", "pseudo_labels.png", "tensorboard"
+    }  # fmt: skip
+    rows = without_speed(finished / "metrics.jsonl")
+    content = read(finished / "last.pt")
+    assert rows[-1]["step"] == content["progress"]["step"]
+    assert {"val/student_top1", "val/teacher_balanced", "bias/gini_after"} <= rows[-1].keys()
+    assert json.loads((finished / "config.json").read_text())["experiment"] == content["experiment"]
+
+
+@pytest.mark.parametrize("stop_at", [1, 3, "epoch", "epoch+2"])
+def test_resume_is_bit_exact(finished, demo_data, tmp_path, stop_at, monkeypatch):
+    """n steps, stop, the rest = all steps, wherever the stop falls."""
+    recipe = small_recipe(demo_data)
+    split, validation = read_data(recipe)
+    per_epoch = read(finished / "last.pt")["progress"]["step"] // 2
+    stop_step = {"epoch": per_epoch, "epoch+2": per_epoch + 2}.get(stop_at, stop_at)
+
+    first = Trainer(recipe, split, validation, Ranks(), tmp_path)
+    train_step = first._train_step
+
+    def stopping(groups):
+        metrics = train_step(groups)
+        if first.progress.step == stop_step:
+            first.request_stop()
+        return metrics
+
+    monkeypatch.setattr(first, "_train_step", stopping)
+    assert not first.fit()
+    first.close()
+    assert read(first.checkpoint_path)["progress"]["step"] >= stop_step
+
+    torch.manual_seed(99)  # the global generator must not matter
+    second = Trainer(recipe, split, validation, Ranks(), tmp_path)
+    second.resume(second.checkpoint_path)
+    assert second.fit()
+    second.close()
+    assert_same_bits(second.checkpoint_path, finished / "last.pt")
+    assert without_speed(tmp_path / "metrics.jsonl") == without_speed(finished / "metrics.jsonl")
+
+
+def test_sigterm_saves_and_resume_auto_goes_on(finished, demo_data, tmp_path):
+    command = [sys.executable, "-m", "debiaspl.train", *arguments(demo_data, tmp_path / "run", "--resume", "auto")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    deadline = time.monotonic() + 120
+    while not (metrics.exists() and metrics.read_text()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 128 + signal.SIGTERM, err
+    assert "go on with --resume auto" in out
+    assert main(arguments(demo_data, tmp_path / "run", "--resume", "auto")) == 0
+    assert read(tmp_path / "run/last.pt")["progress"]["step"] == read(finished / "last.pt")["progress"]["step"]
+
+
+@pytest.mark.parametrize("compat", ["upstream", "paper"])
+def test_two_processes_run_the_same_experiment(demo_data, tmp_path, compat):
+    sets = ["--set", f"science.compat={compat}", "--set", "science.epochs=1", "--set", "science.dropout=0.3"]
+    logs = []
+    for processes in (1, 2):
+        out = tmp_path / f"{processes}"
+        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+        done = run([*torchrun, "-m", "debiaspl.train", *arguments(demo_data, out, *sets)])
+        assert done.returncode == 0, done.stderr[-3000:]
+        logs.append((without_speed(out / "metrics.jsonl"), read(out / "last.pt")))
+    (one, one_end), (two, two_end) = logs
+    assert len(one) == len(two) > 3
+    for name in ("train/total", "train/unsupervised", "train/cld", "train/mask_rate"):
+        assert two[0][name] == pytest.approx(one[0][name], rel=1e-5), name
+    # float32 sums in another order, a few steps on
+    torch.testing.assert_close(two_end["phat"], one_end["phat"], rtol=1e-3, atol=1e-4)
+    for name, value in one_end["student"].items():
+        torch.testing.assert_close(two_end["student"][name], value, rtol=1e-2, atol=1e-3)
+    assert one_end["pseudo_labels"].sum() == two_end["pseudo_labels"].sum()
+
+
+def test_a_run_is_not_overwritten(finished, demo_data, capsys):
+    before = (finished / "last.pt").read_bytes()
+    assert main(arguments(demo_data, finished)) == 2
+    assert "--resume auto" in capsys.readouterr().err
+    assert (finished / "last.pt").read_bytes() == before
+
+
+def test_resuming_a_finished_run_shows_its_results(finished, demo_data, capsys):
+    assert main(arguments(demo_data, finished, "--resume", "auto")) == 0
+    assert "teacher, best" in capsys.readouterr().out
+
+
+def test_another_engine_may_resume_and_is_named(finished, demo_data, tmp_path, capsys):
+    shutil.copytree(finished, tmp_path / "copy")
+    more = ["--resume", "auto", "--set", "engine.precision=bfloat16"]
+    assert main(arguments(demo_data, tmp_path / "copy", *more)) == 0
+    assert "no longer bit-exact" in capsys.readouterr().out
+
+
+def test_dry_run_prints_shapes_and_missing_files(demo_data, tmp_path, capsys):
+    flags = ["--dry-run", "--init", str(tmp_path / "none.pth")]
+    assert main(arguments(demo_data, tmp_path / "run", *flags)) == 0
+    out = capsys.readouterr().out
+    assert "missing: " + str(tmp_path / "none.pth") in out
+    assert "(4, 28, 16, 16, 3)" in out
+    assert "per epoch" in out
+    assert not (tmp_path / "run").exists()
+
+
+def test_print_config_can_be_set_again(capsys):
+    assert main(["--recipe", "imagenet-1p", "--print-config"]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if not line.startswith("#")]
+    assert "science.tau=0.4" in lines
+    assert override(find("demo"), lines).science == find("imagenet-1p").science
+
+
+def change(data: Path, out: Path, kind: str) -> list[str]:
+    """Spoil a copy of the data, or the arguments, in one way; the arguments to run with."""
+    more: list[str] = []
+    match kind:
+        case "no data":
+            shutil.rmtree(data)
+        case "empty class":
+            (data / "train" / "zz_empty").mkdir()
+        case "no Index":
+            (data / "indexes/labeled.csv").write_text("Position\n1\n")
+        case "out of range":
+            (data / "indexes/unlabeled.csv").write_text("Index\n0\n999999\n")
+        case "text as image":
+            next((data / "train").rglob("*.jpg")).write_text("not a picture")
+        case "no csv":
+            (data / "indexes/labeled.csv").unlink()
+        case "val differs":
+            shutil.rmtree(next((data / "val").iterdir()))
+        case "batch":
+            more = ["--set", "science.labeled_batch=10"]
+        case "too large a batch":
+            more = ["--set", "science.mu=5000"]
+        case "no checkpoint":
+            more = ["--resume", str(out / "none.pt")]
+        case "no weights":
+            more = ["--init", str(out / "none.pth")]
+        case "no gpu":
+            more = ["--set", "engine.device=cuda"]
+    return arguments(data, out, *more)
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("no data", "There is no data folder"),
+        ("empty class", "zz_empty holds no image"),
+        ("no Index", "no column 'Index' (its columns: Position)"),
+        ("out of range", "line 3: Index is '999999'"),
+        ("text as image", "not an image"),
+        ("no csv", "labeled.csv. Put it there"),
+        ("val differs", "differ in their class folders"),
+        ("batch", "labeled_batch=10 does not divide"),
+        ("too large a batch", "Lower science.labeled_batch"),
+        ("no checkpoint", "There is no checkpoint"),
+        ("no weights", "There is no weights file"),
+        pytest.param(
+            "no gpu",
+            "finds no usable GPU",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU"),
+        ),
+    ],
+)
+def test_bad_input_is_said_in_one_message(demo_data, tmp_path, capsys, kind, message):
+    data, out = tmp_path / "data", tmp_path / "run"
+    shutil.copytree(demo_data, data)
+    assert main(change(data, out, kind)) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("error: ")
+    assert message in err
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--recipe", "imagenet-2p"], "no recipe 'imagenet-2p'; did you mean"),
+        (["--pipeline", "pil"], "no pipeline 'pil'"),
+        (["--set", "science.tua=1"], "no field 'science.tua'"),
+    ],
+)
+def test_unknown_names_are_said(capsys, flags, message):
+    assert main(flags) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_checkpoint_of_another_recipe_is_refused(finished, demo_data, capsys):
+    before = (finished / "last.pt").read_bytes()
+    assert main(arguments(demo_data, finished, "--resume", "auto", "--set", "science.tau=0")) == 2
+    assert "tau: 0.4 there, 0.0 here" in capsys.readouterr().err
+    assert (finished / "last.pt").read_bytes() == before
+
+
+def test_a_checkpoint_of_another_split_is_refused(finished, demo_data, tmp_path, capsys):
+    data = tmp_path / "data"
+    shutil.copytree(demo_data, data)
+    csv = data / "indexes/unlabeled.csv"
+    csv.write_text("\n".join(csv.read_text().splitlines()[:-1]) + "\n")
+    assert main(arguments(data, finished, "--resume", "auto")) == 2
+    assert "another split" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage", None])
+def test_a_damaged_checkpoint_is_refused(finished, demo_data, tmp_path, capsys, content):
+    out = tmp_path / "run"
+    out.mkdir()
+    whole = (finished / "last.pt").read_bytes()
+    (out / "last.pt").write_bytes(whole[: len(whole) // 2] if content is None else content)
+    assert main(arguments(demo_data, out, "--resume", "auto")) == 2
+    assert "cannot be read as a checkpoint" in capsys.readouterr().err
+
+
+def test_nothing_in_a_checkpoint_is_executed(demo_data, tmp_path, capsys):
+    class Evil:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "executed",))
+
+    torch.save({"format": 1, "student": Evil()}, tmp_path / "evil.pt")
+    assert main(arguments(demo_data, tmp_path / "run", "--resume", str(tmp_path / "evil.pt"))) == 2
+    assert not (tmp_path / "executed").exists()
+
+
+def test_non_finite_loss_stops_the_run_and_keeps_the_checkpoint(demo_data, tmp_path, capsys):
+    assert main(arguments(demo_data, tmp_path / "run", "--set", "science.lr=1e20")) == 2
+    assert "The loss became" in capsys.readouterr().err

@@ -1,0 +1,148 @@
+"""CLIP's zero-shot guess for every training image, as the index files of the zero-shot recipe and as CLIP targets.
+
+    python tools/make_clip_targets.py --data dataset/imagenet --class-names names.txt
+
+Writes below <data>/indexes: CLIPPseudoLabel0.95.csv (the confident samples), CLIPPseudoLabel0.95-Unselected.csv (the
+others), and, for each --unlabeled CSV, <its stem>_clip_predictions_ranked.pth.tar (labels and probabilities, ranked).
+Images are seen by CLIP's own preprocessing. True labels are not read.
+"""
+
+import argparse
+import csv
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from tqdm import tqdm
+
+from debiaspl.files import replacing
+from pipelines.errors import DataError, MissingDependency, UserError
+from pipelines.listing import Listing, list_images
+from pipelines.split import read_index_file
+
+TEMPLATES = ("a photo of a {}.", "a bad photo of a {}.", "a photo of the large {}.", "a photo of the small {}.")
+"""Prompts whose text features are averaged per class."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, default=Path("dataset/imagenet"), help="data root with train/")
+    parser.add_argument("--class-names", type=Path, help="a name per line, in the order of the sorted class folders")
+    parser.add_argument("--unlabeled", type=Path, nargs="*", default=[], help="index files that want CLIP targets")
+    parser.add_argument("--model", default="RN50-quickgelu", help="an open_clip model")
+    parser.add_argument("--pretrained", default="openai", help="its weights: a tag of open_clip, or a file")
+    parser.add_argument("--threshold", type=float, default=0.95, help="probability from which a guess is a label")
+    parser.add_argument("--batch", type=int, default=256, help="images per forward")
+    try:
+        _run(parser.parse_args(arguments))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _run(a: argparse.Namespace) -> None:
+    listing = list_images(a.data / "train")
+    names = class_names(listing, a.class_names)
+    unlabeled = {path: read_index_file(path, listing).index for path in a.unlabeled}
+    probability = predict(listing, names, a.model, a.pretrained, a.batch)
+    folder = a.data / "indexes"
+    folder.mkdir(exist_ok=True)
+    confident = probability.max(1) >= a.threshold
+    stem = f"CLIPPseudoLabel{a.threshold:g}"
+    write_csv(folder / f"{stem}.csv", np.flatnonzero(confident), probability)
+    write_csv(folder / f"{stem}-Unselected.csv", np.flatnonzero(~confident), probability)
+    for path, index in unlabeled.items():
+        write_ranked(folder / f"{path.stem}_clip_predictions_ranked.pth.tar", probability[index])
+    print(f"{confident.sum()} of {len(listing)} images are labeled with probability ≥ {a.threshold:g}")
+
+
+def class_names(listing: Listing, path: Path | None) -> list[str]:
+    """What to call each class in a prompt: the file's lines, or the folders' names."""
+    if path is None:
+        return [name.replace("_", " ") for name in listing.classes]
+    try:
+        names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"Cannot read the class names {path}: {error}") from error
+    if len(names) != len(listing.classes):
+        raise DataError(f"{path} has {len(names)} names, but the data has {len(listing.classes)} classes.")
+    return names
+
+
+def predict(listing: Listing, names: list[str], model: str, pretrained: str, batch: int) -> NDArray[np.float32]:
+    """CLIP's class probabilities [N, C] of every image."""
+    try:
+        import open_clip
+    except ModuleNotFoundError as error:
+        if error.name != "open_clip":
+            raise
+        raise MissingDependency(
+            "CLIP needs open_clip, which is not installed. Run: pip install -e '.[clip]'"
+        ) from error
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        clip, _, preprocess = open_clip.create_model_and_transforms(model, pretrained=pretrained, device=device)
+    except Exception as error:  # open_clip and its download raise whatever they meet
+        raise DataError(
+            f"Cannot load CLIP {model!r} with weights {pretrained!r}: {error}. Name a file with --pretrained"
+        ) from error
+    tokenizer = open_clip.get_tokenizer(model)
+    clip.eval()
+    result = np.empty((len(listing), len(names)), np.float32)
+    with torch.inference_mode():
+        text = torch.stack(
+            [
+                torch.nn.functional.normalize(
+                    clip.encode_text(tokenizer([t.format(name) for t in TEMPLATES]).to(device)), dim=-1
+                ).mean(0)
+                for name in names
+            ]
+        )
+        text = torch.nn.functional.normalize(text, dim=-1)
+        for at in tqdm(batches(len(listing), batch), "CLIP", unit=" batches"):
+            images = torch.stack([preprocess(_rgb(listing.path(i))) for i in range(at.start, at.stop)]).to(device)
+            features = torch.nn.functional.normalize(clip.encode_image(images), dim=-1)
+            logits = clip.logit_scale.exp() * features @ text.T
+            result[at] = logits.float().softmax(-1).cpu().numpy()
+    return result
+
+
+def batches(count: int, size: int) -> list[slice]:
+    return [slice(start, min(start + size, count)) for start in range(0, count, size)]
+
+
+def _rgb(path: Path) -> Image.Image:
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    except OSError as error:
+        raise DataError(f"Cannot decode {path}: {error}. Replace the file or take it out of the data.") from error
+
+
+def write_csv(path: Path, index: NDArray[np.int64], probability: NDArray[np.float32]) -> None:
+    """The published format of the zero-shot index files."""
+    with replacing(path) as building, building.open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file)
+        rows.writerow(["Index", "PseudoLabel", "Probs"])
+        rows.writerows((i, probability[i].argmax(), f"{probability[i].max():.6f}") for i in index)
+
+
+def write_ranked(path: Path, probability: NDArray[np.float32]) -> None:
+    """The published format of CLIP targets: classes and probabilities of each row, most probable first."""
+    ranked = np.argsort(-probability, axis=1, kind="stable")
+    content = {
+        "preds_list": torch.from_numpy(ranked),
+        "probs_list": torch.from_numpy(np.take_along_axis(probability, ranked, axis=1)),
+    }
+    with replacing(path) as building:
+        torch.save(content, building)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
