@@ -1,7 +1,7 @@
 """The contract between data and training: what a source yields and what the feed makes of it."""
 
 from collections.abc import Iterator
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from jaxtyping import Int64, UInt8
 from torch import Tensor
@@ -15,7 +15,7 @@ class Views(NamedTuple):
     """
 
     pixels: UInt8[Tensor, "v n h w 3"]
-    index: Int64[Tensor, "n"]  # position in torchvision's sorted ImageFolder listing of the data root, always
+    index: Int64[Tensor, "n"]  # type: ignore[assignment]  # position in torchvision's sorted ImageFolder listing of the data root, always
 
 
 class Batch(NamedTuple):
@@ -25,6 +25,7 @@ class Batch(NamedTuple):
     unlabeled: Views  # weak views first, then as many strong ones
 
 
+@runtime_checkable
 class Source(Protocol):
     """Finished views, one group at a time; ``debiaspl`` sees nothing else of a pipeline.
 

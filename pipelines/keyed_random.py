@@ -5,20 +5,24 @@ gives the same number in any thread, rank, batch or pipeline. The hash is SplitM
 Stafford's mix 13), one round a word.
 """
 
+from typing import Any
+
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
+
+Word = int | np.integer[Any] | NDArray[np.integer[Any]]
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_2 = np.uint64(0x94D049BB133111EB)
 
 
-def bits(*words: ArrayLike) -> NDArray[np.uint64]:
+def bits(*words: Word) -> NDArray[np.uint64]:
     """64 random bits for each broadcast combination of non-negative integer ``words``.
 
     The order of the words matters; the last one is best the one that varies fastest.
     """
-    state = np.uint64(0)
+    state: Any = np.uint64(0)
     with np.errstate(over="ignore"):  # arithmetic modulo 2**64 is the point
         for word in words:
             state = state + (np.asarray(word).astype(np.uint64) + np.uint64(1)) * _GOLDEN
@@ -28,6 +32,6 @@ def bits(*words: ArrayLike) -> NDArray[np.uint64]:
     return np.asarray(state)
 
 
-def uniform(*words: ArrayLike) -> NDArray[np.float64]:
+def uniform(*words: Word) -> NDArray[np.float64]:
     """Floats in [0, 1), multiples of 2**-53, one for each broadcast combination of ``words``."""
-    return (bits(*words) >> np.uint64(11)) * 2.0**-53
+    return np.asarray((bits(*words) >> np.uint64(11)) * 2.0**-53)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torchvision.datasets.folder import IMG_EXTENSIONS
 from tqdm import tqdm
 
@@ -123,7 +123,7 @@ def _header_size(path: Path) -> tuple[int, int] | str:
         with Image.open(path) as image:
             return image.size
     except (OSError, Image.DecompressionBombError) as error:
-        return "not an image" if isinstance(error, Image.UnidentifiedImageError) else str(error)
+        return "not an image" if isinstance(error, UnidentifiedImageError) else str(error)
 
 
 def _cache_folder() -> Path:

@@ -1,13 +1,14 @@
-"""Which sample comes when: a pure function of (seed, stream, epoch, position), the same for any number of ranks.
+"""Which sample comes when: a pure function of (seed, stream, epoch, position), for any number of ranks.
 
 A *step* consumes ``batch`` consecutive samples of its stream's order; *group* g of a step is always the g-th slice of
-``batch / groups`` of them, whichever rank and accumulation round computes it. So 8, 4 or 1 GPU train on the same groups.
+``batch / groups`` of them, whichever rank and accumulation round computes it. So 8, 4 or 1 GPU see the same
+groups.
 """
 
 from collections.abc import Iterator
 from enum import IntEnum
 from functools import lru_cache
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,10 +28,11 @@ class Stream(IntEnum):
 class Draws(NamedTuple):
     """The samples of one group, int64 [n]: listing positions, and which pass over the stream's set each belongs to."""
 
-    index: NDArray[np.int64]
+    index: NDArray[np.int64]  # type: ignore[assignment]  # tuple.index is not missed
     passes: NDArray[np.int64]
 
 
+@runtime_checkable
 class Order(Protocol):
     """What a source follows."""
 

@@ -52,7 +52,7 @@ class Split:
 class IndexFile(NamedTuple):
     """A published index file; ``pseudo_label`` and ``confidence`` are None where it has no such column."""
 
-    index: NDArray[np.int64]  # [n]
+    index: NDArray[np.int64]  # type: ignore[assignment]  # [n]
     pseudo_label: NDArray[np.int64] | None  # [n]
     confidence: NDArray[np.float32] | None  # [n]
 

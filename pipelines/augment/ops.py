@@ -35,7 +35,7 @@ class Op(IntEnum):
 
 
 class Scale(NamedTuple):
-    """How a level becomes a value: ``level · maximum / 10 + bias``, truncated to an integer before the bias if whole."""
+    """How a level becomes a value: ``level · maximum / 10 + bias``, truncated before the bias if whole."""
 
     maximum: float
     bias: float

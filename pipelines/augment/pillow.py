@@ -78,5 +78,5 @@ def apply(op: Op, level: int, image: Image.Image) -> Image.Image:
             return _affine(image, (1, 0, 0, 0, 1, int(u * image.height)))
 
 
-def _affine(image: Image.Image, matrix: tuple[float, ...]) -> Image.Image:
+def _affine(image: Image.Image, matrix: tuple[int | float, ...]) -> Image.Image:
     return image.transform(image.size, Image.Transform.AFFINE, matrix)

@@ -4,7 +4,6 @@ Every draw is keyed by (seed, stream, pass, sample index, view, draw number), so
 threads or ranks. The arithmetic uses only operations that IEEE 754 rounds exactly (no libm): the same boxes anywhere.
 """
 
-from functools import singledispatch
 from math import log
 from typing import NamedTuple
 
@@ -39,7 +38,6 @@ class Plan(NamedTuple):
     size: int  # height and width of the finished view
 
 
-@singledispatch
 def plan(
     views: TrainingViews | EvaluationView,
     seed: int,
@@ -49,11 +47,12 @@ def plan(
     widths: NDArray[np.int32],
 ) -> Plan:
     """The plan of ``views`` for the samples ``draws``, whose images are ``heights`` × ``widths`` pixels, each [n]."""
-    raise TypeError(f"No plan for {type(views).__name__}.")
+    if isinstance(views, EvaluationView):
+        return _evaluation_plan(views, heights, widths)
+    return _training_plan(views, seed, stream, draws, heights, widths)
 
 
-@plan.register
-def _(
+def _training_plan(
     views: TrainingViews,
     seed: int,
     stream: Stream,
@@ -88,15 +87,7 @@ def _(
     )
 
 
-@plan.register
-def _(
-    views: EvaluationView,
-    seed: int,
-    stream: Stream,
-    draws: Draws,
-    heights: NDArray[np.int32],
-    widths: NDArray[np.int32],
-) -> Plan:
+def _evaluation_plan(views: EvaluationView, heights: NDArray[np.int32], widths: NDArray[np.int32]) -> Plan:
     h, w = heights.astype(np.int64), widths.astype(np.int64)
     short = np.minimum(h, w)
     # torchvision's Resize: the short side becomes `resize`, the long one is truncated to an integer.

@@ -1,0 +1,149 @@
+"""The fast executor of a plan on CPU cores: from decoded pixels to finished views, byte for byte what Pillow makes.
+
+Shapes: image uint8 [H, W, 3] in C order; plan arrays [v, n, ...]; out uint8 [v, n, size, size, 3] in C order;
+scratch uint8 [bytes], one per thread.
+
+Every view is a function of its image and its plan alone: how many threads share the work cannot change a byte.
+The kernels of resize and randaugment are cached on disk; the few lines here are compiled in each process (see kernel).
+"""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.augment.kernel import kernel
+from pipelines.augment.policy import Plan
+from pipelines.augment.randaugment import Tables, augment, tables
+from pipelines.augment.resize import resize_into, scratch_bytes
+
+
+def compiled(plan: Plan) -> Plan:
+    """``plan`` with C-ordered arrays, the one layout for which the functions here get compiled."""
+    arrays: dict[str, Any] = {
+        name: np.ascontiguousarray(part) for name, part in plan._asdict().items() if name != "size"
+    }
+    return plan._replace(**arrays)
+
+
+@kernel(cache=False)
+def scratch_size(plan: Plan) -> int:
+    """Bytes of scratch that any image of ``plan`` needs: one picture between two passes and one finished view."""
+    return scratch_bytes(plan.crop, plan.size) + 3 * plan.size * plan.size
+
+
+@kernel(cache=False)
+def execute_view(
+    image: NDArray[np.uint8],
+    plan: Plan,
+    view: int,
+    sample: int,
+    tables: Tables,
+    scratch: NDArray[np.uint8],
+    out: NDArray[np.uint8],
+) -> None:
+    """One view of the plan's ``sample``-th image into out [size, size, 3]; its crop must lie within the image."""
+    crop, resized, window = plan.crop[view, sample], plan.resized[view, sample], plan.window[view, sample]
+    finished = 3 * plan.size * plan.size
+    resize_into(image, crop, resized, window, plan.flip[view, sample], scratch[finished:], out)
+    spare = scratch[:finished].reshape(out.shape)
+    augment(out, plan.op[view, sample], plan.level[view, sample], tables, spare)
+
+
+@kernel(cache=False)
+def execute_image(
+    image: NDArray[np.uint8],
+    plan: Plan,
+    sample: int,
+    tables: Tables,
+    scratch: NDArray[np.uint8],
+    out: NDArray[np.uint8],
+) -> None:
+    """All views of the plan's ``sample``-th image into out[:, sample]."""
+    for view in range(plan.crop.shape[0]):
+        execute_view(image, plan, view, sample, tables, scratch, out[view, sample])
+
+
+@kernel(cache=False)
+def _execute_every(
+    pixels: NDArray[np.uint8],
+    offset: NDArray[np.int64],
+    height: NDArray[np.int32],
+    width: NDArray[np.int32],
+    plan: Plan,
+    tables: Tables,
+    first: int,
+    stride: int,
+    out: NDArray[np.uint8],
+) -> None:
+    """One thread's share of ``execute_packed``: samples first, first + stride, …"""
+    scratch = np.empty(scratch_size(plan), np.uint8)
+    for sample in range(first, plan.crop.shape[1], stride):
+        h, w = np.int64(height[sample]), np.int64(width[sample])
+        image = pixels[offset[sample] : offset[sample] + 3 * h * w].reshape(h, w, 3)
+        execute_image(image, plan, sample, tables, scratch, out)
+
+
+@kernel(cache=False)
+def _augment_every(
+    pixels: NDArray[np.uint8],
+    op: NDArray[np.uint8],
+    level: NDArray[np.int8],
+    tables: Tables,
+    first: int,
+    stride: int,
+) -> None:
+    """One thread's share of ``augment_batch``, over views first, first + stride, … of pixels [views, h, w, 3]."""
+    spare = np.empty(pixels.shape[1:], np.uint8)
+    for view in range(first, pixels.shape[0], stride):
+        augment(pixels[view], op[view], level[view], tables, spare)
+
+
+def execute(image: NDArray[np.uint8], plan: Plan, sample: int) -> NDArray[np.uint8]:
+    """The views [v, size, size, 3] that ``plan`` wants of its ``sample``-th image [H, W, 3], as ``pillow.execute``."""
+    image, plan = np.array(image, order="C"), compiled(plan)  # writable and in C order, whatever it was
+    out = np.empty((len(plan.crop), plan.size, plan.size, 3), np.uint8)
+    scratch = np.empty(scratch_size(plan), np.uint8)
+    for view, pixels in enumerate(out):
+        execute_view(image, plan, view, sample, tables(plan.size, plan.size), scratch, pixels)
+    return out
+
+
+def execute_packed(
+    pixels: NDArray[np.uint8],
+    offset: NDArray[np.int64],
+    height: NDArray[np.int32],
+    width: NDArray[np.int32],
+    plan: Plan,
+    threads: int,
+    out: NDArray[np.uint8],
+) -> None:
+    """All views of n images into out [v, n, size, size, 3]; image i is height[i] × width[i] at pixels[offset[i]]."""
+    plan, table = compiled(plan), tables(plan.size, plan.size)
+    _share_out(lambda t: _execute_every(pixels, offset, height, width, plan, table, t, threads, out), threads)
+
+
+def augment_batch(pixels: NDArray[np.uint8], op: NDArray[np.uint8], level: NDArray[np.int8], threads: int) -> None:
+    """Apply RandAugment op and level [v, n, k] to views [v, n, h, w, 3], cut and mirrored already, in place."""
+    height, width = pixels.shape[2:4]
+    if not pixels.flags.c_contiguous:
+        raise ValueError(f"Views are changed in place and must be C-contiguous (got strides {pixels.strides}).")
+    views = pixels.reshape(-1, height, width, 3)
+    ops, levels = (np.ascontiguousarray(part).reshape(len(views), -1) for part in (op, level))
+    _share_out(lambda first: _augment_every(views, ops, levels, tables(height, width), first, threads), threads)
+
+
+def _share_out(work: Callable[[int], None], threads: int) -> None:
+    """work(0) … work(threads - 1), each on a thread of its own.
+
+    Plain threads and kernels that release the lock, not numba's parallel loops: their number is global state, and one
+    of numba's thread pools ends the process when two Python threads (two sources) start loops at the same time.
+    Starting the threads costs some 50 µs each, nothing against a batch.
+    """
+    if threads == 1:
+        work(0)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(work, range(threads)))
