@@ -1,0 +1,44 @@
+"""``python -m bench <subcommand>``: each subcommand is the module of that name, with ``add_arguments`` and ``run``."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from pipelines.errors import UserError
+
+SUBCOMMANDS = {
+    "loader": "source images per second of every pipeline, beside the published-style loader and the decode-only limit",
+}
+"""Module below ``bench`` → what it measures, for --help. Only the module that is asked for is imported."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit status: 0, or what the subcommand returns; 2 after a message about what to mend; 130 when interrupted."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    parser = argparse.ArgumentParser(prog="python -m bench", description="Measurements that can be repeated.")
+    commands = parser.add_subparsers(title="subcommands", metavar="SUBCOMMAND")
+    for name, what in SUBCOMMANDS.items():
+        command = commands.add_parser(
+            name, help=what, description=what, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+        )
+        if words[:1] == [name]:
+            module = import_module(f"bench.{name}")
+            module.add_arguments(command)
+            command.set_defaults(run=module.run)
+    arguments = parser.parse_args(words)
+    if not words:
+        parser.print_help()
+        return 0
+    try:
+        return int(arguments.run(arguments))
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("Interrupted; no report was written.", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,150 @@
+"""libturbojpeg through ctypes: JPEG bytes to RGB in memory that the caller owns, byte for byte as Pillow decodes.
+
+The functions of ``library()`` are plain ctypes functions of addresses and integers: they release the GIL, and a numba
+kernel (nogil, parallel) may close over them. A handle serves one thread at a time: one ``create()`` per thread.
+"""
+
+import ctypes
+import ctypes.util
+import re
+from functools import cache
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.errors import DataError, MissingDependency
+
+RGB = 0
+"""TJPF_RGB, the pixel format argument of ``decompress``."""
+EXACT = 0
+"""The flags argument of ``decompress``: accurate DCT and smooth chroma upsampling, as Pillow has them."""
+SUBSAMPLINGS = ("4:4:4", "4:2:2", "4:2:0", "grey", "4:4:0", "4:1:1", "4:4:1", "unknown")
+"""TJSAMP_* by number; "unknown" is -1."""
+
+
+class Library(NamedTuple):
+    """The C functions; pointers are addresses (numba: ``array.ctypes``), the sizes are in bytes or pixels.
+
+    Both decompress functions return 0, or -1 where anything is wrong, a mere warning (truncated data) included.
+    Two traps (seen with 2.1.5): after a failed header the handle may fail on the next, good file too, or return 0 and
+    write no field. So replace a handle that has failed, and zero the fields before each call.
+    """
+
+    path: str
+    create: Any  # () → handle
+    destroy: Any  # (handle) → int
+    decompress_header: Any  # (handle, jpeg, bytes, int32 *width, *height, *subsampling, *colorspace) → int
+    decompress: Any  # (handle, jpeg, bytes, rgb, width, pitch (0: 3·width), height, pixel format, flags) → int
+    error_text: Any  # (handle) → bytes, what the handle's last failure was
+
+
+class Header(NamedTuple):
+    """What a JPEG says of itself."""
+
+    width: int
+    height: int
+    subsampling: str  # one of SUBSAMPLINGS
+
+
+@cache
+def library() -> Library:
+    """The system's libturbojpeg, loaded once."""
+    path = ctypes.util.find_library("turbojpeg") or "libturbojpeg.so.0"
+    try:
+        loaded = ctypes.CDLL(path)
+    except OSError as error:
+        raise MissingDependency(
+            f"The system library libturbojpeg is not installed ({error}). Run: apt-get install libturbojpeg0"
+        ) from error
+    pointer, size, integer = ctypes.c_void_p, ctypes.c_ulong, ctypes.c_int
+
+    def function(name: str, result: Any, *arguments: Any) -> Any:
+        found = loaded[name]  # by index: a function object of its own, whose types nobody else sets
+        found.restype, found.argtypes = result, arguments
+        return found
+
+    return Library(
+        path=path,
+        create=function("tjInitDecompress", pointer),
+        destroy=function("tjDestroy", integer, pointer),
+        decompress_header=function("tjDecompressHeader3", integer, pointer, pointer, size, *[pointer] * 4),
+        decompress=function(
+            "tjDecompress2", integer, pointer, pointer, size, pointer, integer, integer, integer, integer, integer
+        ),
+        error_text=function("tjGetErrorStr2", ctypes.c_char_p, pointer),
+    )
+
+
+def version() -> str:
+    """The release that the library's binary names (its C interface tells none), such as "2.1.5"."""
+    name = Path(library().path).name
+    mapped = Path("/proc/self/maps").read_text().splitlines()
+    files = {line.split(maxsplit=5)[5] for line in mapped if line.endswith(name) or f"/{name}." in line}
+    for file in sorted(files):
+        if found := re.search(rb"libjpeg-turbo version ([0-9.]+)", Path(file).read_bytes()):
+            return found[1].decode()
+    return "unknown"
+
+
+class Decoder:
+    """One thread's decoder."""
+
+    def __init__(self) -> None:
+        self._library = library()
+        self._handle: int | None = self._library.create()
+        self._numbers = np.zeros(4, np.int32)  # width, height, subsampling, colour space
+        self._fields = [self._numbers.ctypes.data + 4 * field for field in range(4)]
+
+    def __enter__(self) -> "Decoder":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Free the handle; closing twice is fine."""
+        if self._handle is not None:
+            self._library.destroy(self._handle)
+            self._handle = None
+
+    def header(self, jpeg: bytes | NDArray[np.uint8]) -> Header:
+        """Size and subsampling. Raises DataError where the bytes do not begin with a JPEG header."""
+        data = np.frombuffer(jpeg, np.uint8)
+        self._numbers[:] = 0
+        self._check(self._library.decompress_header(self._open(), data.ctypes.data, data.size, *self._fields))
+        width, height, subsampling, _ = self._numbers.tolist()
+        if width < 1 or height < 1:  # tables without a picture are no error to the library
+            raise DataError("libturbojpeg cannot decode the image: it holds no picture")
+        return Header(width, height, SUBSAMPLINGS[subsampling])
+
+    def decode(self, jpeg: bytes | NDArray[np.uint8], rgb: NDArray[np.uint8]) -> None:
+        """Decode into ``rgb`` [height, width, 3], whose size must be the image's.
+
+        Raises DataError where the file is damaged or truncated, or is no JPEG that has RGB pixels (CMYK).
+        """
+        found = self.header(jpeg)
+        if rgb.shape != (found.height, found.width, 3) or rgb.dtype != np.uint8 or not rgb.flags.c_contiguous:
+            raise ValueError(f"A {found} needs contiguous uint8 memory of its size (got {rgb.shape}, {rgb.dtype}).")
+        data = np.frombuffer(jpeg, np.uint8)
+        self._check(
+            self._library.decompress(
+                self._open(), data.ctypes.data, data.size, rgb.ctypes.data, found.width, 0, found.height, RGB, EXACT
+            )
+        )
+
+    def _open(self) -> int:
+        if self._handle is None:
+            raise ValueError("This Decoder is closed, or libturbojpeg had no memory for it.")
+        return self._handle
+
+    def _check(self, code: int) -> None:
+        if code:
+            text = self._library.error_text(self._handle).decode(errors="replace")
+            self.close()
+            self._handle = self._library.create()  # the failed handle might spoil the next image
+            raise DataError(f"libturbojpeg cannot decode the image: {text}")

@@ -1,0 +1,144 @@
+"""Report files: complete, atomic, and nothing in them read as markup."""
+
+import io
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from bench import report
+from bench.environment import Environment, record
+from bench.measure import Measurement, Sample, Series
+
+
+def environment(**changes: object) -> Environment:
+    fixed = Environment(
+        cpu="AMD EPYC 9554 64-Core Processor",
+        cores=2,
+        memory_gib=23.5,
+        gpus=(),
+        os="Debian",
+        python="3.11.7",
+        versions={"torch": "2.14.1"},
+        commit="0123456789abcdef",
+        dirty=False,
+        date="2030-01-02T03:04:05+00:00",
+        load_before=(0.1, 0.2, 0.3),
+        load_after=(1.0, 0.5, 0.3),
+    )
+    return replace(fixed, **changes)
+
+
+@pytest.fixture
+def example() -> report.Report:
+    slow = Series("slow", (Sample(0, 0, 10, 1.0), Sample(1, 1, 10, 1.0)))
+    fast = Series("fast|er [b] $x$", (Sample(0, 1, 40, 1.0), Sample(1, 0, 80, 1.0)))
+    return report.Report(
+        theme="demo",
+        title="A <b>title</b>",
+        command="python -m bench demo",
+        measurement=Measurement("images/s", 2, 1, (slow, fast)),
+        environment=environment(),
+        settings={"threads": 2},
+        references=(report.Reference("vs slow", "slow"), report.Reference("of fast", fast.name, percent=True)),
+        facts={"decodes": {"slow": "1"}},
+        not_measured={"other": "needs [a] package"},
+        notes=("one note",),
+    )
+
+
+def test_the_three_files(example: report.Report, tmp_path: Path) -> None:
+    paths = report.write(example, tmp_path / "new")
+    stem = "demo_2-core-amd-epyc-9554_2030-01-02"
+    assert {path.name for path in paths} == {f"{stem}.json", f"{stem}.md", f"{stem}.png"}
+    assert {path.name for path in (tmp_path / "new").iterdir()} == {path.name for path in paths}
+
+
+def test_json_has_everything(example: report.Report, tmp_path: Path) -> None:
+    report.write(example, tmp_path)
+    found = json.loads((tmp_path / f"{example.stem}.json").read_text())
+    assert found["environment"]["hardware"] == "2-core-amd-epyc-9554"
+    assert found["environment"]["versions"] == {"torch": "2.14.1"}
+    assert found["environment"]["commit"] == "0123456789abcdef"
+    assert found["environment"]["load_after"] == [1.0, 0.5, 0.3]
+    assert found["measurement"]["rounds"] == 2
+    assert found["measurement"]["series"][0]["samples"][1] == {"round": 1, "turn": 1, "units": 10, "seconds": 1.0}
+    assert found["summary"]["fast|er [b] $x$"]["rate"] == {"median": 60.0, "low": 50.0, "high": 70.0}
+    assert found["summary"]["fast|er [b] $x$"]["ratios"]["vs slow"] == {"median": 6.0, "low": 5.0, "high": 7.0}
+    assert found["not_measured"] == {"other": "needs [a] package"}
+
+
+def test_markdown_table(example: report.Report, tmp_path: Path) -> None:
+    report.write(example, tmp_path)
+    text = (tmp_path / f"{example.stem}.md").read_text()
+    assert "| slow | 10 | 10–10 | 1 | 16.7 % (15.6–21.9) | 1 |" in text
+    assert "| fast\\|er \\[b\\] $x$ | 60 | 50–70 | 6.00× (5.00–7.00) | 100 % | – |" in text
+    assert "# A &lt;b&gt;title&lt;/b&gt;" in text
+    assert "Not measured: other: needs \\[a\\] package" in text
+    assert "not idle" not in text
+    for wanted in ("one note", "python -m bench demo", "0123456789abcdef", "torch 2.14.1", "0.1 0.2 0.3 → 1.0 0.5 0.3"):
+        assert wanted in text
+
+
+def test_a_busy_machine_and_local_changes_are_said(example: report.Report, tmp_path: Path) -> None:
+    busy = replace(example, environment=environment(load_before=(1.5, 1.0, 1.0), dirty=True))
+    report.write(busy, tmp_path)
+    text = (tmp_path / f"{busy.stem}.md").read_text()
+    assert "not idle" in text
+    assert "with local changes" in text
+
+
+def test_chart_is_a_picture(example: report.Report, tmp_path: Path) -> None:
+    report.write(example, tmp_path)
+    with Image.open(tmp_path / f"{example.stem}.png") as image:
+        image.load()
+        assert min(image.size) > 300
+
+
+def test_terminal_shows_names_as_they_are(example: report.Report) -> None:
+    console = Console(file=io.StringIO(), width=120)
+    report.show(example, console)
+    text = console.file.getvalue()
+    assert "fast|er [b] $x$" in text
+    assert "Not measured: other: needs [a] package" in text
+
+
+def test_a_failed_write_leaves_the_old_report(
+    example: report.Report, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = report.write(example, tmp_path)
+    before = {path: path.read_bytes() for path in paths}
+
+    def fails(self: Path, target: Path) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(Path, "replace", fails)
+    with pytest.raises(OSError, match="disk full"):
+        report.write(replace(example, title="Another"), tmp_path)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("cpu", "slug"),
+    [
+        ("AMD EPYC", "2-core-amd-epyc"),
+        ("Intel(R) Xeon(R) CPU E5-2680 v4 @ 2.40GHz", "2-core-intel-xeon-e5-2680-v4"),
+        ("", "2-core-cpu"),
+        ("../../x", "2-core-x"),
+    ],
+)
+def test_hardware_names_files(cpu: str, slug: str) -> None:
+    assert environment(cpu=cpu).hardware == slug
+
+
+def test_this_machine_is_recorded() -> None:
+    found = record().ended()
+    assert found.cores == len(os.sched_getaffinity(0))
+    assert {"torch", "numpy", "numba", "pillow", "libjpeg-turbo (system)"} <= found.versions.keys()
+    assert len(found.load_before) == len(found.load_after) == 3
+    assert found.memory_gib > 0
+    assert json.dumps(found.versions)
