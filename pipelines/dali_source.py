@@ -1,0 +1,245 @@
+"""NVIDIA DALI reads, decodes and cuts, a few batches ahead; which samples and which cuts is ours to say.
+
+DALI's own file reader and random generators follow nobody's keys, so none is used: a Python callback hands DALI one
+group at a time, paths and boxes as ``order.py`` and ``augment/policy.py`` give them, and the listing positions travel
+through the pipeline with the pixels.
+
+What differs from Pillow, measured with DALI 2.4 and Pillow 13:
+- Decoding on the CPU: nothing, for JPEG of any kind (4:2:0, 4:2:2, 4:4:4, progressive, grey, CMYK, EXIF rotation
+  ignored) and for PNG, BMP, WebP, TIFF and PPM under a JPEG's name; 16-bit PNGs are scaled where Pillow clips, and GIF
+  is refused.
+- Resizing: one grey level in about a fifth of the pixels, because Pillow rounds to uint8 between its two passes and
+  DALI does not; more in a crop's outermost pixels where it shrinks, because there DALI repeats the edge pixel under the
+  part of the filter that hangs over, and Pillow renormalises. Slice, then resize: the region of interest that
+  ``fn.resize`` offers filters over pixels outside the crop.
+
+The GPU half (mixed decoding, resizing on the GPU, outputs on the caller's stream) was defined and inspected on a
+machine without a GPU, never run.
+"""
+# mypy: disable-error-code="attr-defined"
+# (DALI makes its operators and type names when it is imported; its stubs know only some of them.)
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from nvidia.dali import Pipeline, fn, types
+from nvidia.dali.data_node import DataNode
+from torch import Tensor
+from torch.utils.dlpack import from_dlpack
+
+from pipelines.augment import pillow
+from pipelines.augment.cpu import augment_batch
+from pipelines.augment.policy import Plan, plan
+from pipelines.batch import Views
+from pipelines.errors import DataError
+from pipelines.listing import Listing
+from pipelines.options import SourceOptions
+from pipelines.order import Draws, Order
+from pipelines.views import EvaluationView, TrainingViews
+
+Inputs = tuple[list[NDArray[np.uint8]] | NDArray[np.generic], ...]
+"""One group as ``graph`` takes it: paths, index [n], then v arrays each of crop corner [n, 2], crop extent [n, 2],
+resized [n, 2], window [n, 2] and flip [n]."""
+
+
+class DaliSource:
+    """A ``pipelines.batch.Source`` over image files.
+
+    Batches are prepared ``options.prefetch`` ahead, past an epoch's end too. After a seek, an abandoned iteration or an
+    error they are dropped together with their DALI pipeline, and a new one starts from the order, which alone knows
+    what comes next.
+    """
+
+    def __init__(
+        self,
+        listing: Listing,
+        order: Order,
+        views: TrainingViews | EvaluationView,
+        options: SourceOptions,
+    ) -> None:
+        self._listing, self._order, self._views, self._options = listing, order, views, options
+        self._root = os.fsencode(listing.root) + b"/"
+        self._epoch = self._position = 0
+        self._iteration = 0  # counts iterations, so that an old one cannot take a newer one's batches
+        self._closed = False
+        self._pipeline: Pipeline | None = None
+        self._continues: tuple[int, int] | None = None  # the place that the pipeline's next batch belongs to
+        self._upcoming: Iterator[Draws] = iter(())  # what to hand to DALI next
+        self._ahead: deque[tuple[Draws, Plan]] = deque()  # what DALI has been handed and we have not had back
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def seek(self, epoch: int, position: int) -> None:
+        self._epoch, self._position = epoch, position
+
+    def __iter__(self) -> Iterator[Views]:
+        if self._closed:
+            raise RuntimeError("The source is closed.")
+        epoch, position = self._epoch, self._position
+        self._iteration += 1
+        iteration = self._iteration
+        if self._continues != (epoch, position):
+            self._drop_pipeline()
+            self._upcoming = self._endless(epoch, position)
+        self._continues = None
+        for _ in self._order.groups(epoch, position):
+            if iteration != self._iteration:
+                raise RuntimeError("This iteration was ended by a newer one of the same source, or by close().")
+            yield self._next()
+        self.seek(epoch + 1, 0)
+        self._continues = (epoch + 1, 0)
+
+    def close(self) -> None:
+        self._closed = True
+        self._iteration += 1
+        self._drop_pipeline()
+
+    def _endless(self, epoch: int, position: int) -> Iterator[Draws]:
+        """This rank's groups from a place on, through all later epochs."""
+        while True:
+            yield from self._order.groups(epoch, position)
+            epoch, position = epoch + 1, 0
+
+    def _drop_pipeline(self) -> None:
+        self._pipeline = None  # its last reference: DALI's threads end here
+        self._ahead.clear()
+        self._continues = None
+
+    def _start_pipeline(self) -> Pipeline:
+        largest = len(next(self._order.groups(self._epoch, 0)).index)  # only the last group of an epoch may be shorter
+        pipeline = build(self._hand_over, self._views, largest, self._options)
+        pipeline.schedule_run()  # the first call schedules as many runs as may be ahead
+        return pipeline
+
+    def _hand_over(self) -> Inputs:
+        """DALI's callback: the next group, remembered until its pixels come back."""
+        draws = next(self._upcoming)
+        heights, widths = self._listing.heights[draws.index], self._listing.widths[draws.index]
+        todo = plan(self._views, self._order.seed, self._order.stream, draws, heights, widths)
+        self._ahead.append((draws, todo))
+        paths = (self._root + os.fsencode(self._listing.paths[index]) for index in draws.index)
+        return (
+            [np.frombuffer(path, np.uint8) for path in paths],
+            np.ascontiguousarray(draws.index),  # DALI takes no strided arrays
+            *np.ascontiguousarray(todo.crop[..., :2]),
+            *np.ascontiguousarray(todo.crop[..., 2:]),
+            *todo.resized.astype(np.float32),
+            *todo.window,
+            *todo.flip.astype(np.int32),
+        )
+
+    def _next(self) -> Views:
+        """The next group's finished views."""
+        device = self._options.device
+        stream = torch.cuda.current_stream(device) if device.type == "cuda" else None
+        try:
+            self._pipeline = self._pipeline or self._start_pipeline()
+            *cut, index = self._pipeline.outputs(stream)
+            self._pipeline.schedule_run()
+        except Exception as error:  # a DALI pipeline is dead after its first error
+            suspects = [draws for draws, _ in self._ahead]
+            self._drop_pipeline()
+            self._blame(suspects, error)
+            raise
+        draws, todo = self._ahead.popleft()
+        came_with = np.array(index.as_tensor())
+        assert np.array_equal(came_with, draws.index), "DALI's batches come back in another order than they went in."
+        pixels = torch.empty((len(cut), len(draws.index), todo.size, todo.size, 3), dtype=torch.uint8, device=device)
+        for view, of_view in zip(pixels, cut, strict=True):
+            view.copy_(from_dlpack(of_view.as_tensor()))  # the only copy: consumers keep what they are given
+        if isinstance(self._views, TrainingViews) and self._views.strong:
+            strong = slice(self._views.weak, None)
+            _augment(pixels[strong], todo.op[strong], todo.level[strong], self._options.threads)
+        return Views(pixels, torch.from_numpy(came_with).to(device))
+
+    def _blame(self, suspects: list[Draws], error: Exception) -> None:
+        """Raise DataError for the first file that Pillow cannot decode either, or note which files it may have been."""
+        paths = [self._listing.path(int(index)) for draws in suspects for index in draws.index]
+        for path in paths:
+            try:
+                pillow.decode(path)
+            except OSError as reason:
+                message = f"Cannot decode {path}: {reason}. Replace the file or take it out of the data."
+                raise DataError(message) from error
+        if paths:
+            error.add_note(f"Pillow decodes all files of the batches in work: {', '.join(map(str, paths))}")
+
+
+def build(
+    feed: Callable[[], Inputs], views: TrainingViews | EvaluationView, largest: int, options: SourceOptions
+) -> Pipeline:
+    """The pipeline that runs ``graph`` on groups of at most ``largest`` samples."""
+    device_id = None
+    if options.device.type == "cuda":
+        device_id = torch.cuda.current_device() if options.device.index is None else options.device.index
+    pipeline = Pipeline(
+        batch_size=largest,
+        num_threads=options.threads,
+        device_id=device_id,
+        prefetch_queue_depth=options.prefetch,
+    )
+    with pipeline:
+        pipeline.set_outputs(*graph(feed, views, options))
+    return pipeline
+
+
+def graph(
+    feed: Callable[[], Inputs], views: TrainingViews | EvaluationView, options: SourceOptions
+) -> tuple[DataNode, ...]:
+    """v views, each uint8 HWC on the source's device, and the index [n], of the groups that ``feed`` returns.
+
+    The GPU variant was never run; it can be defined and serialized anywhere.
+    """
+    v = views.count
+    path, index, *cuts = fn.external_source(
+        feed,
+        num_outputs=2 + 5 * v,
+        batch=True,
+        dtype=[types.UINT8, types.INT64, *2 * v * [types.INT32], *v * [types.FLOAT], *2 * v * [types.INT32]],
+        ndim=[1, 0, *4 * v * [1], *v * [0]],
+    )
+    image = _decode(fn.io.file.read(path), options)  # once, for all views
+    finished = []
+    for corner, extent, resized, window, flip in zip(*(cuts[k * v : (k + 1) * v] for k in range(5)), strict=True):
+        cut = fn.slice(image, start=corner, shape=extent, axes=(0, 1))
+        scaled: Any = fn.resize(cut, size=resized, interp_type=types.INTERP_LINEAR, antialias=True, dtype=types.UINT8)
+        upright = fn.slice(scaled, start=window, shape=(views.size, views.size), axes=(0, 1))
+        finished.append(fn.flip(upright, horizontal=flip))
+    return *finished, index
+
+
+def _decode(encoded: DataNode, options: SourceOptions) -> DataNode:
+    """RGB, as Pillow decodes: the accurate inverse DCT, smooth chroma, EXIF rotation ignored."""
+    if options.device.type != "cuda":
+        return fn.decoders.image(encoded, device="cpu", output_type=types.RGB, adjust_orientation=False)
+    return fn.decoders.image(
+        encoded,
+        device="mixed",
+        output_type=types.RGB,
+        adjust_orientation=False,
+        jpeg_fancy_upsampling=True,
+        hw_decoder_load=options.dali_hw_decoder_load,
+        device_memory_padding=options.dali_preallocate_mb << 20,
+        host_memory_padding=options.dali_preallocate_mb << 19,  # DALI allocates two of these per thread
+    )
+
+
+def _augment(strong: Tensor, op: NDArray[np.uint8], level: NDArray[np.int8], threads: int) -> None:
+    """RandAugment in place on views [v, n, h, w, 3]; op and level [v, n, 2]."""
+    if strong.is_cuda:
+        _augment_by_way_of_the_cpu(strong, op, level, threads)
+    else:
+        augment_batch(strong.numpy(), op, level, threads)
+
+
+def _augment_by_way_of_the_cpu(strong: Tensor, op: NDArray[np.uint8], level: NDArray[np.int8], threads: int) -> None:
+    """A stand-in: the executor on the device (pipelines.augment.gpu) replaces it. These lines never ran on a GPU."""
+    on_cpu = strong.cpu()
+    augment_batch(on_cpu.numpy(), op, level, threads)
+    strong.copy_(on_cpu)
