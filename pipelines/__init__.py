@@ -41,6 +41,8 @@ def open_source(
         # Only the absence of the pipeline's own package is news to the user; any other is a broken install.
         if error.name is None or not f"{package}.".startswith(f"{error.name}."):
             raise
-        raise MissingDependency(f"The pipeline {name!r} needs {package}, which is not installed. Run: {command}") from error
+        raise MissingDependency(
+            f"The pipeline {name!r} needs {package}, which is not installed. Run: {command}"
+        ) from error
     built: Source = opened(listing, order, views, options)
     return built

@@ -17,7 +17,7 @@ class SourceOptions:
     beton: Path | None = None
     """ffcv: the converted file of the listing (tools/convert_imagenet_to_ffcv.py)."""
     prefetch: int = 2
-    """dali: batches prepared ahead (prefetch_queue_depth)."""
+    """dali, ffcv: batches that the source itself prepares ahead."""
     dali_hw_decoder_load: float = 0.65
     """dali on a GPU: share of the images that go to the hardware JPEG decoder, where the GPU has one."""
     dali_preallocate_mb: int = 64

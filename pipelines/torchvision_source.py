@@ -28,7 +28,9 @@ class TorchvisionSource:
         options: SourceOptions,
     ) -> None:
         self._listing, self._order, self._views, self._device = listing, order, views, options.device
-        self._pool = ThreadPoolExecutor(options.threads, thread_name_prefix="pillow")  # Pillow's C code releases the GIL
+        self._pool = ThreadPoolExecutor(
+            options.threads, thread_name_prefix="pillow"
+        )  # Pillow's C code releases the GIL
         self._epoch = self._position = 0
 
     def __len__(self) -> int:

@@ -1,0 +1,225 @@
+"""The converter: FFCV's own code reads its files, JPEG bytes stay as they are, and a failure leaves nothing behind."""
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pipelines.errors import DataError
+from pipelines.listing import Listing, list_images
+
+pytest.importorskip("ffcv", reason="the converter writes with ffcv: pip install -e '.[ffcv]'")
+
+from ffcv.fields.basics import IntDecoder
+from ffcv.fields.rgb_image import (
+    CenterCropRGBImageDecoder,
+    RandomResizedCropRGBImageDecoder,
+    SimpleRGBImageDecoder,
+)
+from ffcv.loader import Loader, OrderOption
+from ffcv.reader import Reader
+
+from tools import convert_imagenet_to_ffcv as converter
+
+LOADERS: list[Loader] = []
+"""Kept until the process ends: numba's finalizers fail on what FFCV's Loader compiled, inside whatever code triggers
+the garbage collection (CPython 3.11's parser does not survive that)."""
+SIZES = ((64, 48), (90, 120), (33, 57), (200, 40), (75, 75))  # width, height
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def photo(width: int, height: int, seed: int) -> Image.Image:
+    """Soft blots of colour."""
+    noise = np.random.default_rng(seed).integers(0, 256, (height // 12 + 1, width // 12 + 1, 3), np.uint8)
+    return Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """train: 4:2:0, 4:4:4, grey, progressive JPEGs, a PNG named .JPEG and a CMYK JPEG; val: two JPEGs of one size."""
+    root = tmp_path / "data"
+    for name in ("train/ant", "train/bee", "val/ant", "val/bee"):
+        (root / name).mkdir(parents=True)
+    for seed, (width, height) in enumerate(SIZES):
+        image = photo(width, height, seed)
+        image.save(root / f"train/ant/{seed}.JPEG", subsampling="4:2:0", quality=85)
+        image.save(root / f"train/bee/{seed}.jpg", subsampling="4:4:4", progressive=seed % 2 == 1)
+    photo(61, 45, 10).convert("L").save(root / "train/bee/grey.jpeg")
+    photo(50, 70, 11).save(root / "train/bee/really_png.JPEG", "PNG")
+    photo(52, 44, 12).convert("CMYK").save(root / "train/bee/cmyk.jpeg")
+    for name in ("ant", "bee"):
+        photo(80, 60, 13).save(root / f"val/{name}/0.jpg")
+    return root
+
+
+def convert(data: Path, *arguments: str) -> int:
+    return converter.main(["--data", str(data), *arguments])
+
+
+def stored(beton: Path) -> tuple[np.ndarray, list[bytes]]:
+    """FFCV's own view of a file: its metadata, and each sample's bytes by row."""
+    reader = Reader(str(beton))
+    size_at = dict(zip(reader.alloc_table["ptr"].tolist(), reader.alloc_table["size"].tolist(), strict=True))
+    content = beton.read_bytes()
+    starts = reader.metadata["f0"]["data_ptr"].tolist()
+    return reader.metadata, [content[start : start + size_at[start]] for start in starts]
+
+
+def originals(listing: Listing) -> list[bytes]:
+    return [listing.path(index).read_bytes() for index in range(len(listing))]
+
+
+def test_jpeg_bytes_labels_and_index_are_those_of_the_listing(data: Path) -> None:
+    assert convert(data) == 0
+    listing = list_images(data / "train")
+    metadata, images = stored(data / "ffcv" / "train.beton")
+    np.testing.assert_array_equal(metadata["f1"], listing.labels)
+    np.testing.assert_array_equal(metadata["f2"], listing.positions)
+    np.testing.assert_array_equal(metadata["f0"]["width"], listing.widths)
+    np.testing.assert_array_equal(metadata["f0"]["height"], listing.heights)
+    encoded_again = {"bee/really_png.JPEG", "bee/cmyk.jpeg"}
+    for path, image, original in zip(listing.paths, images, originals(listing), strict=True):
+        assert (image == original) == (path not in encoded_again), path
+    png = Image.open(io.BytesIO(images[listing.paths.index("bee/really_png.JPEG")]))
+    assert (png.format, png.mode, png.size) == ("JPEG", "RGB", (50, 70))
+    difference = np.abs(np.asarray(png).astype(int) - np.asarray(photo(50, 70, 11)))
+    assert difference.mean() < 4
+
+
+def test_the_sidecar_says_what_the_file_was_made_of(data: Path) -> None:
+    assert convert(data, "--split", "train", "--quality", "80") == 0
+    listing, beton = list_images(data / "train"), data / "ffcv" / "train.beton"
+    sidecar = json.loads((data / "ffcv" / "train.beton.json").read_text())
+    assert sidecar["fingerprint"] == listing.fingerprint
+    assert sidecar["count"] == len(listing) == 13
+    assert sidecar["originals"] == 11
+    assert sidecar["classes"] == ["ant", "bee"]
+    assert sidecar["bytes"] == beton.stat().st_size
+    assert sidecar["parameters"] == {"max_resolution": None, "quality": 80, "filter": "LANCZOS"}
+    assert set(sidecar["versions"]) == {"ffcv", "pillow", "numpy", "debiaspl"}
+    assert sidecar["date"]
+    assert sorted(path.name for path in beton.parent.iterdir()) == ["train.beton", "train.beton.json"]
+
+
+def test_the_number_of_workers_does_not_change_a_byte(data: Path) -> None:
+    contents = set()
+    for workers in ("1", "2", "5"):
+        assert convert(data, "--split", "train", "--max-resolution", "70", "--workers", workers) == 0
+        contents.add((data / "ffcv" / "train.beton").read_bytes())
+    assert len(contents) == 1
+
+
+def test_max_resolution_limits_the_longer_side_and_leaves_smaller_images_alone(data: Path) -> None:
+    assert convert(data, "--split", "train", "--max-resolution", "75") == 0
+    listing = list_images(data / "train")
+    metadata, images = stored(data / "ffcv" / "train.beton")
+    sizes = dict(zip(listing.paths, metadata["f0"][["width", "height"]].tolist(), strict=True))
+    assert sizes["ant/3.JPEG"] == (75, 15)  # of 200 × 40
+    assert sizes["ant/1.JPEG"] == (56, 75)  # of 90 × 120: 56.25 is cut, as FFCV does
+    assert sizes["ant/4.JPEG"] == (75, 75)
+    assert images[listing.paths.index("ant/4.JPEG")] == (data / "train/ant/4.JPEG").read_bytes()
+    shrunk = Image.open(io.BytesIO(images[listing.paths.index("ant/3.JPEG")]))
+    assert shrunk.size == (75, 15)
+
+
+def loaded(beton: Path, decoder: object) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """All images, labels and indices as FFCV's own, unmodified Loader yields them."""
+    threads = torch.get_num_threads()
+    try:
+        pipelines = {"image": [decoder], "label": [IntDecoder()], "index": [IntDecoder()]}
+        loader = Loader(
+            str(beton), 5, num_workers=1, order=OrderOption.SEQUENTIAL, drop_last=False, pipelines=pipelines
+        )
+        LOADERS.append(loader)
+        batches = [tuple(np.array(part) for part in batch) for batch in loader]
+    finally:
+        torch.set_num_threads(threads)  # the Loader changes it
+    images, labels, indices = (np.concatenate(parts) for parts in zip(*batches, strict=True))
+    return images, labels[:, 0], indices[:, 0]
+
+
+def test_ffcvs_own_loader_reads_images_of_one_size(data: Path) -> None:
+    assert convert(data, "--split", "val") == 0
+    images, labels, indices = loaded(data / "ffcv" / "val.beton", SimpleRGBImageDecoder())
+    assert labels.tolist() == [0, 1]
+    assert indices.tolist() == [0, 1]
+    truth = np.asarray(Image.open(data / "val/ant/0.jpg"))
+    assert np.abs(images[0].astype(int) - truth).max() <= 12  # FFCV decodes with the fast DCT
+    assert np.abs(images[0].astype(int) - truth).mean() < 2
+
+
+def test_ffcvs_own_loader_reads_images_of_any_size_and_kind(data: Path) -> None:
+    assert convert(data, "--split", "train") == 0
+    listing, beton = list_images(data / "train"), data / "ffcv" / "train.beton"
+    images, labels, indices = loaded(beton, RandomResizedCropRGBImageDecoder((32, 32)))
+    assert images.shape == (len(listing), 32, 32, 3)
+    np.testing.assert_array_equal(labels, listing.labels)
+    np.testing.assert_array_equal(indices, listing.positions)
+    images, _, _ = loaded(beton, CenterCropRGBImageDecoder((40, 40), ratio=1))
+    grey = images[listing.paths.index("bee/grey.jpeg")]
+    assert grey.std() > 5
+    np.testing.assert_array_equal(grey[..., 0], grey[..., 1])
+    np.testing.assert_array_equal(grey[..., 0], grey[..., 2])
+
+
+def test_many_pages(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Images that do not fit what is left of a page start the next one."""
+    monkeypatch.setattr(converter, "_SMALLEST_PAGE", 1 << 21)
+    for seed in range(4):
+        noise = np.random.default_rng(seed).integers(0, 256, (700, 700, 3), np.uint8)
+        Image.fromarray(noise).save(data / f"train/ant/big{seed}.jpg", quality=97, subsampling="4:4:4")
+    assert convert(data, "--split", "train") == 0
+    listing, beton = list_images(data / "train"), data / "ffcv" / "train.beton"
+    metadata, images = stored(beton)
+    assert len(set((metadata["f0"]["data_ptr"] // (1 << 21)).tolist())) > 2
+    for path, image, original in zip(listing.paths, images, originals(listing), strict=True):
+        assert image == original or path in ("bee/really_png.JPEG", "bee/cmyk.jpeg")
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_a_failure_leaves_what_was_there(data: Path, before: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    beton = data / "ffcv" / "train.beton"
+    if before:
+        assert convert(data, "--split", "train") == 0
+    there = {path.name: path.read_bytes() for path in beton.parent.glob("*")}
+    damaged = data / "train/bee/2.jpg"
+    damaged.write_bytes(damaged.read_bytes()[:-200])
+    capsys.readouterr()
+    assert convert(data, "--split", "train") == 2
+    message = capsys.readouterr().err.strip().splitlines()[-1]
+    assert message.startswith(f"Cannot decode {damaged}: ")
+    assert message.endswith("Replace the file or take it out of the data.")
+    assert {path.name: path.read_bytes() for path in beton.parent.glob("*")} == there
+
+
+def test_an_interruption_leaves_nothing(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(path: Path, encoding: converter.Encoding) -> converter.StoredImage:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(converter, "_stored_image", interrupted)
+    assert convert(data) == 130
+    assert list((data / "ffcv").iterdir()) == []
+
+
+def test_a_full_disk_is_an_error_of_one_line(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(converter, "_sync", full)
+    with pytest.raises(DataError, match=r"Cannot write .*train\.beton: No space left on device"):
+        converter.convert(list_images(data / "train"), data / "ffcv" / "train.beton", converter.Encoding(), 1)
+    assert list((data / "ffcv").iterdir()) == []
+
+
+def test_a_missing_folder_is_reported_before_any_work(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert convert(data, "--split", "train", "test") == 2
+    assert f"There is no data folder {data / 'test'}" in capsys.readouterr().err
+    assert not (data / "ffcv").exists()
