@@ -2,7 +2,6 @@
 VENV     := .venv
 PYTHON   := $(VENV)/bin/python
 PIPELINE ?= torchvision
-SEED     ?= 0
 EXTRAS   := dev,knn,clip
 
 .PHONY: demo test soak bench lint setup clean
@@ -10,10 +9,16 @@ EXTRAS   := dev,knn,clip
 
 demo: setup  ## make the digits and train on them
 	$(PYTHON) tools/make_demo_data.py --out dataset/demo
-	$(PYTHON) -m debiaspl.train --recipe demo --pipeline $(PIPELINE) --resume auto --out runs/demo-$(PIPELINE)
+ifeq ($(PIPELINE),ffcv)
+	$(PYTHON) tools/convert_imagenet_to_ffcv.py --data dataset/demo
+endif
+	$(PYTHON) -m debiaspl.train --recipe demo --pipeline $(PIPELINE) --out runs/demo-$(PIPELINE) --resume auto
 
 test: lint  ## the tests
 	$(PYTHON) -m pytest
+
+soak: setup  ## long counts (an hour); writes bench/reports/soak_…md
+	$(PYTHON) tests/soak/run.py
 
 bench: setup  ## every benchmark that runs on this machine
 	$(PYTHON) -m bench loader

@@ -117,7 +117,8 @@ class Trainer:
                 if self.progress.step % self._recipe.engine.log_every == 0 or last:
                     values = self._read(metrics)
                     elapsed = time.perf_counter() - started
-                    values["speed/images_per_s"] = (self.progress.step - first) * images / elapsed
+                    values["speed/steps_per_s"] = (self.progress.step - first) / elapsed
+                    values["speed/images_per_s"] = values["speed/steps_per_s"] * images
                     values["speed/waiting_share"] = waited / elapsed
                     note = f"epoch {epoch + 1}/{self._science.epochs} loss {values['train/total']:.3f}"
                     logbook.write(self.progress.step, values, note=note)

@@ -1,0 +1,171 @@
+"""The front door: it opens the pipeline that is asked for, imports no other, and says what to install."""
+
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import pipelines
+from pipelines import DataError, EvaluationView, MissingDependency, SourceOptions, open_source
+from pipelines.batch import Source
+from pipelines.errors import UserError
+from pipelines.listing import Listing, list_images
+from pipelines.order import EvaluationOrder
+from pipelines.torchvision_source import TorchvisionSource
+
+INSTALL = {"dali": "pip install -e '.[dali]'", "ffcv": "pip install -e '.[ffcv]'"}
+PACKAGE = {"dali": "nvidia.dali", "ffcv": "ffcv"}
+Open = Callable[[str], Source]
+
+
+@pytest.fixture
+def listing(image_folder: Path) -> Listing:
+    return list_images(image_folder)
+
+
+@pytest.fixture
+def opening(listing: Listing) -> Open:
+    def opening(name: str) -> Source:
+        return open_source(
+            name, listing, EvaluationOrder(listing.positions, batch=8), EvaluationView(8, 8), SourceOptions()
+        )
+
+    return opening
+
+
+class _Blocker(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Importing ``name`` raises ``error``."""
+
+    def __init__(self, name: str, error: Exception) -> None:
+        self.name, self.error = name, error
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        return importlib.machinery.ModuleSpec(fullname, self) if fullname == self.name else None
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> None:
+        raise self.error
+
+    def exec_module(self, module: ModuleType) -> None:
+        raise AssertionError("unreachable")
+
+
+@pytest.fixture
+def break_import(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str, Exception], None]:
+    """Makes importing ``package`` fail where the named pipeline does it, as if nothing of either had been imported."""
+
+    def break_import(pipeline: str, package: str, error: Exception) -> None:
+        module = f"{pipeline}_source"
+        for name in list(sys.modules):
+            if name == f"pipelines.{module}" or f"{name}.".startswith(f"{package}."):
+                monkeypatch.delitem(sys.modules, name)
+        monkeypatch.delattr(pipelines, module, raising=False)
+        monkeypatch.setattr(sys, "meta_path", [_Blocker(package, error), *sys.meta_path])
+
+    return break_import
+
+
+def absent(package: str) -> ModuleNotFoundError:
+    return ModuleNotFoundError(f"No module named {package!r}", name=package)
+
+
+def installed(package: str) -> bool:
+    """Without importing it: ffcv changes torch's number of threads."""
+    try:
+        return importlib.util.find_spec(package) is not None
+    except ModuleNotFoundError:  # not even the package around it
+        return False
+
+
+def test_the_names() -> None:
+    assert pipelines.NAMES == ("torchvision", "dali", "ffcv")
+
+
+def test_an_open_source_is_a_source(opening: Open) -> None:
+    source = opening("torchvision")
+    assert isinstance(source, TorchvisionSource)
+    assert isinstance(source, Source)
+    assert len(source) == 8
+    source.close()
+
+
+@pytest.mark.parametrize("name", ["DALI", "", "pillow", "torchvision_source"])
+def test_an_unknown_name(opening: Open, name: str) -> None:
+    with pytest.raises(DataError) as caught:
+        opening(name)
+    assert str(caught.value) == f"There is no pipeline {name!r}; there are torchvision, dali, ffcv."
+
+
+@pytest.mark.parametrize(
+    ("name", "missing"), [("dali", "nvidia.dali"), ("dali", "nvidia"), ("ffcv", "ffcv")], ids=lambda value: value
+)
+def test_a_missing_package_is_one_sentence_with_its_command(
+    opening: Open, break_import, name: str, missing: str
+) -> None:
+    """Without any of NVIDIA's packages it is already ``nvidia`` that is not found."""
+    break_import(name, missing, absent(missing))
+    with pytest.raises(MissingDependency) as caught:
+        opening(name)
+    message = str(caught.value)
+    assert message == f"The pipeline {name!r} needs {PACKAGE[name]}, which is not installed. Run: {INSTALL[name]}"
+    assert isinstance(caught.value, UserError)
+    assert isinstance(caught.value, ImportError)
+    assert isinstance(caught.value.__cause__, ModuleNotFoundError)
+
+
+@pytest.mark.parametrize("name", ["dali", "ffcv"])
+@pytest.mark.parametrize(
+    "error",
+    [
+        absent("a_dependency_of_it"),
+        absent("nvidia.dali.backend_impl"),
+        absent("ffcv.libffcv"),
+        absent("nv"),
+        ModuleNotFoundError("no name given"),
+        ImportError("libopencv_core.so.406: cannot open shared object file"),
+        OSError("libnvjpeg.so: cannot open shared object file"),
+    ],
+    ids=str,
+)
+def test_a_broken_install_is_raised_as_it_is(opening: Open, break_import, name: str, error: Exception) -> None:
+    break_import(name, PACKAGE[name], error)
+    with pytest.raises(type(error)) as caught:
+        opening(name)
+    assert caught.value is error
+
+
+@pytest.mark.parametrize("name", ["dali", "ffcv"])
+def test_a_missing_package_of_ours_is_no_missing_dependency(opening: Open, break_import, name: str) -> None:
+    if not installed(PACKAGE[name]):
+        pytest.skip(f"{PACKAGE[name]} is not installed: {INSTALL[name]}")
+    break_import(name, "pipelines.augment.policy", absent("pipelines.augment.policy"))
+    with pytest.raises(ModuleNotFoundError, match=r"pipelines\.augment\.policy") as caught:
+        opening(name)
+    assert not isinstance(caught.value, UserError)
+
+
+def test_only_the_asked_pipeline_is_imported(image_folder: Path) -> None:
+    script = f"""
+import sys
+from pathlib import Path
+import pipelines
+assert not [name for name in sys.modules if name.startswith("pipelines.") and name.endswith("_source")]
+listing = pipelines.listing.list_images(Path({str(image_folder)!r}))
+order = pipelines.order.EvaluationOrder(listing.positions, batch=60)
+source = pipelines.open_source("torchvision", listing, order, pipelines.EvaluationView(8, 8), pipelines.SourceOptions())
+assert [views.pixels.shape[1] for views in source] == [60]
+source.close()
+found = {{name for name in sys.modules if name.split(".")[0] in ("ffcv", "cv2") or name.startswith("nvidia.dali")}}
+assert not found, found
+assert [name for name in sys.modules if name.endswith("_source")] == ["pipelines.torchvision_source"]
+assert not [name for name in sys.modules if name.split(".")[0] == "debiaspl"]
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,122 @@
+"""Long counts of what the other tests check a few times: python tests/soak/run.py (make soak) runs and reports them."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from debiaspl.objectives import ClipTargets, Objective, teacher_targets, total_loss, updated_phat
+from debiaspl.train import main
+from pipelines import NAMES, open_source
+from pipelines.augment import cpu, pillow
+from pipelines.augment.policy import plan
+from pipelines.listing import list_images
+from pipelines.options import SourceOptions
+from pipelines.order import Draws, Stream, TrainingOrder
+from pipelines.views import TrainingViews
+from tests.debiaspl.test_train import arguments, assert_same_bits, without_speed
+from tests.reference import objective as oracle
+
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(3600)]
+
+
+def test_twenty_kills_and_resumes_end_in_the_same_bits(demo_data, tmp_path):
+    """kill -9 at random moments; every resume goes on from the last epoch's checkpoint, the end is bit-identical."""
+    epochs = ["--set", "science.epochs=40"]
+    assert main(arguments(demo_data, tmp_path / "whole", *epochs)) == 0
+    command = [sys.executable, "-m", "debiaspl.train"]
+    command += arguments(demo_data, tmp_path / "killed", "--resume", "auto", *epochs)
+    moments = random.Random(0)
+    for _ in range(20):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        try:
+            process.wait(timeout=moments.uniform(4, 12))
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert process.returncode in (0, -signal.SIGKILL), process.stderr.read()
+    assert subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode == 0
+    assert_same_bits(tmp_path / "killed/last.pt", tmp_path / "whole/last.pt")
+    assert without_speed(tmp_path / "killed/metrics.jsonl") == without_speed(tmp_path / "whole/metrics.jsonl")
+    leftovers = [path.name for path in (tmp_path / "killed").iterdir() if path.name.startswith(".")]
+    assert len(leftovers) <= 20  # a kill while saving leaves its partial file, never a broken last.pt
+
+
+def test_two_thousand_random_views_equal_pillow():
+    rng = np.random.default_rng(0)
+    for number in range(2000):
+        height, width, size = rng.integers(8, 500), rng.integers(8, 500), int(rng.integers(8, 225))
+        image = rng.integers(0, 256, (height, width, 3)).astype(np.uint8)
+        draws = Draws(np.array([number]), np.array([0]))
+        views = TrainingViews(size=size, weak=1, strong=1)
+        todo = plan(views, 0, Stream.UNLABELED, draws, np.array([height]), np.array([width]))
+        ours, theirs = cpu.execute(image, todo, 0), pillow.execute(Image.fromarray(image), todo, 0)
+        np.testing.assert_array_equal(ours, theirs, err_msg=f"{number=} {todo}")
+
+
+def test_two_thousand_random_objectives_equal_the_oracle():
+    rng = np.random.default_rng(0)
+    for number in range(2000):
+        views, classes = int(rng.integers(1, 3)), int(rng.integers(2, 200))
+        labeled, unlabeled, scale = int(rng.integers(1, 9)), int(rng.integers(1, 20)), rng.uniform(0.1, 30)
+        x = rng.normal(scale=scale, size=(labeled, classes))
+        y = rng.integers(0, classes, labeled)
+        weak, strong = rng.normal(scale=scale, size=(2, views, unlabeled, classes))
+        phat = rng.dirichlet(np.full(classes, rng.uniform(0.01, 2)))
+        clip = (rng.integers(0, classes, unlabeled), rng.uniform(size=unlabeled)) if number % 2 else None
+        numbers = {"tau": rng.uniform(0, 1), "threshold": rng.uniform(0.1, 1), "lambda_u": 10.0, "lambda_cld": 0.3}
+        expected = oracle.total_loss(
+            x, y, weak, strong, phat, momentum=0.99, temperature=0.07, assignment="argmax", clip=clip, **numbers
+        )
+        objective = Objective(
+            phat_momentum=0.99, cld_temperature=0.07, cld_assignment="argmax", clip_gate=0.4, **numbers
+        )
+        before = torch.tensor(phat)
+        teacher = teacher_targets(torch.tensor(weak), before, objective.tau, objective.threshold)
+        after = updated_phat(before, teacher.probability.mean(0), 0.99)
+        targets = None if clip is None else ClipTargets(torch.tensor(clip[0]), torch.tensor(clip[1]))
+        losses = total_loss(objective, torch.tensor(x), torch.tensor(y), torch.tensor(strong), teacher, after, targets)
+        assert losses.total.item() == pytest.approx(expected[0], rel=1e-6), number
+
+
+@pytest.mark.parametrize("pipeline", NAMES)
+def test_fifty_epochs_cut_short_leave_nothing_behind(image_folder, load_script, pipeline):
+    """No growth in threads, file descriptors or memory."""
+    listing = list_images(image_folder)
+    beton = image_folder.parent / "ffcv" / "train.beton"
+    if pipeline == "ffcv" and not beton.exists():
+        assert load_script("tools/convert_imagenet_to_ffcv.py").main(
+            ["--data", str(image_folder.parent), "--split", "train"]
+        ) == 0  # fmt: skip
+    order = TrainingOrder(
+        listing.positions, seed=0, stream=Stream.UNLABELED, batch=4, groups=1, steps=15, continuous=False
+    )
+    views = TrainingViews(size=64, weak=2, strong=2)
+    source = open_source(pipeline, listing, order, views, SourceOptions(threads=2, beton=beton))
+    moments, seen = random.Random(0), []
+    try:
+        for epoch in range(50):
+            source.seek(epoch, 0)
+            batches = iter(source)
+            for _ in range(moments.randrange(1, 15)):
+                next(batches)
+            batches.close()
+            seen.append((threading.active_count(), len(os.listdir("/proc/self/fd")), _resident_mib()))
+    finally:
+        source.close()
+    threads, descriptors, memory = zip(*seen, strict=True)
+    assert max(threads[10:]) <= max(threads[:10])
+    assert max(descriptors[10:]) <= max(descriptors[:10]) + 2
+    assert memory[-1] - memory[10] < 30, memory
+
+
+def _resident_mib() -> float:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
