@@ -48,6 +48,7 @@ class Trainer:
         self._validation_labels = torch.from_numpy(validation.labels).to(ranks.device)
         self._fingerprint = split.fingerprint
         self._stop_requested = False
+        self._rate = 0.0  # images per second of the epoch so far
         self.progress = Progress()
 
     @property
@@ -121,6 +122,7 @@ class Trainer:
                     values["speed/images_per_s"] = values["speed/steps_per_s"] * images
                     values["speed/waiting_share"] = waited / elapsed
                     note = f"epoch {epoch + 1}/{self._science.epochs} loss {values['train/total']:.3f}"
+                    self._rate = values["speed/images_per_s"]
                     logbook.write(self.progress.step, values, note=note)
                 if self._should_stop() and not last:
                     return False
@@ -175,7 +177,7 @@ class Trainer:
         logbook.say(
             f"epoch {epoch:>3}/{self._science.epochs}"
             + "".join(f"  {model} {accuracy.top1:5.2f} %" for model, accuracy in results.items())
-            + f"  p̂ max/min {values['bias/phat_max_over_min']:.1f}"
+            + f"  p̂ max/min {values['bias/phat_max_over_min']:.1f}  {self._rate:,.0f} images/s"
         )
         if epoch % max(1, self._science.epochs // PICTURES) == 0 or epoch == self._science.epochs:
             self._draw(counts, logbook)
