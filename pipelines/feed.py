@@ -18,6 +18,8 @@ class Feed:
     def __init__(self, labeled: Source, unlabeled: Source, *, prefetch: int) -> None:
         if len(labeled) != len(unlabeled):
             raise ValueError(f"The sources differ in groups per epoch: {len(labeled)} and {len(unlabeled)}.")
+        if prefetch < 1:
+            raise ValueError(f"At least one batch must be prepared ahead (got {prefetch=}).")
         self._labeled, self._unlabeled, self._prefetch = labeled, unlabeled, prefetch
 
     def __len__(self) -> int:

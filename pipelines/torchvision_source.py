@@ -60,4 +60,6 @@ class TorchvisionSource:
             image = pillow.decode(path)
         except OSError as error:
             raise DataError(f"Cannot decode {path}: {error}. Replace the file or take it out of the data.") from error
+        if image.size != (self._listing.widths[draws.index[sample]], self._listing.heights[draws.index[sample]]):
+            raise DataError(f"{path} has changed its size since the data was listed. Start again.")
         return pillow.execute(image, todo, sample)

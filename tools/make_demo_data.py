@@ -37,10 +37,11 @@ def write_demo_data(
     out: Path, *, labels_per_class: int, imbalance: float, val_per_class: int, side: int, seed: int
 ) -> None:
     """Make the data set in ``out``, all of it or nothing; it replaces an earlier demo, no other folder."""
-    if not 1 <= labels_per_class <= 20 or not 1 <= val_per_class <= 100 or imbalance < 1 or not 8 <= side <= 256:
+    fits = 1 <= labels_per_class <= 20 and 1 <= val_per_class <= 100 and 8 <= side <= 256
+    if not (fits and 1 <= imbalance < float("inf") and seed >= 0):
         raise DataError(
-            "Wanted: 1–20 labels and 1–100 validation images per class, imbalance ≥ 1, side 8–256 "
-            f"(got {labels_per_class}, {val_per_class}, {imbalance}, {side})."
+            "Wanted: 1–20 labels and 1–100 validation images per class, imbalance ≥ 1, side 8–256, seed ≥ 0 "
+            f"(got {labels_per_class}, {val_per_class}, {imbalance}, {side}, {seed})."
         )
     if out.exists() and not (out / _MARKER).is_file():
         raise DataError(f"{out} exists and is not a demo data set: not replacing it. Name another folder with --out")

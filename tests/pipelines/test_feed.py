@@ -181,3 +181,8 @@ def test_close_closes_both_and_may_be_repeated() -> None:
     feed.close()
     feed.close()
     assert (labeled.closed, unlabeled.closed) == (2, 2)
+
+
+def test_no_prefetch_is_refused() -> None:
+    with pytest.raises(ValueError, match="prefetch=0"):
+        Feed(Numbered(), Numbered(), prefetch=0)

@@ -179,6 +179,8 @@ def test_a_failure_leaves_what_was_there(tool: ModuleType, tmp_path: Path, monke
         {"val_per_class": "101"},
         {"imbalance": "0.5"},
         {"imbalance": "-3"},
+        {"imbalance": "nan"},
+        {"seed": "-1"},
         {"side": "7"},
         {"side": "257"},
     ],
