@@ -1,6 +1,6 @@
 """ImageNet with 0.2 % of the labels (2 or 3 images a class); otherwise as imagenet_1p.py.
 
-Published numbers are the student's best epoch on ImageNet val; not re-run with this code.
+"Paper" and "re-run" as in imagenet_1p.py; not run on ImageNet with this code.
 """
 
 from dataclasses import replace
@@ -10,7 +10,7 @@ from debiaspl.recipes.imagenet_1p import imagenet_1p
 
 
 def imagenet_02p() -> Recipe:
-    """DebiasPL, 0.2 % labels, 50 epochs. Paper: 51.6 top-1 (re-run of the published code: 52.0).
+    """DebiasPL, 0.2 % labels, 50 epochs. Paper: 51.6 top-1 (re-run: 52.0).
 
     torchrun --nproc_per_node 8 -m debiaspl.train --recipe imagenet-02p
     """
@@ -24,7 +24,7 @@ def imagenet_02p() -> Recipe:
 
 
 def imagenet_02p_clip() -> Recipe:
-    """DebiasPL + CLIP, 0.2 % labels, 50 epochs. Paper: 69.6 top-1 (re-run of the published code: 69.6).
+    """DebiasPL + CLIP, 0.2 % labels, 50 epochs. Paper: 69.6 top-1 (re-run: 69.6).
 
     torchrun --nproc_per_node 8 -m debiaspl.train --recipe imagenet-02p-clip
     """
@@ -35,7 +35,7 @@ def imagenet_02p_clip() -> Recipe:
 
 
 def imagenet_02p_fixmatch() -> Recipe:
-    """FixMatch with EMAN, the baseline: DebiasPL with τ = 0 and no CLD, 50 epochs. Paper: 43.6 top-1.
+    """FixMatch with EMAN (τ = 0, no CLD), 50 epochs. Paper: 43.6 top-1.
 
     torchrun --nproc_per_node 8 -m debiaspl.train --recipe imagenet-02p-fixmatch
     """

@@ -1,7 +1,7 @@
 """ImageNet with 1 % of the labels: ResNet-50 from MoCo-EMAN weights, 8 + 40 images per group, compat 'upstream'.
 
-Published numbers are the student's best epoch on ImageNet val. They have not been re-run with this code: that takes
-GPUs and ImageNet (2 to 3 hours on 8 A100 by the arithmetic of the published training rates).
+"Paper" is the student's best epoch on ImageNet val, "re-run" the same of the published code. This code has not been
+run on ImageNet: that takes GPUs (2 to 3 hours on 8 A100 by the arithmetic of the published training rates).
 """
 
 from dataclasses import replace
@@ -10,7 +10,7 @@ from debiaspl.config import Engine, Recipe, Science
 
 
 def imagenet_1p() -> Recipe:
-    """DebiasPL, 1 % labels, 50 epochs. Paper: 65.3 top-1 (re-run of the published code: 65.6).
+    """DebiasPL, 1 % labels, 50 epochs. Paper: 65.3 top-1 (re-run: 65.6).
 
     torchrun --nproc_per_node 8 -m debiaspl.train --recipe imagenet-1p
     """
@@ -33,7 +33,7 @@ def imagenet_1p() -> Recipe:
 
 
 def imagenet_1p_clip() -> Recipe:
-    """DebiasPL + CLIP, 1 % labels, 100 epochs. Paper: 70.9 top-1 (re-run of the published code: 71.3).
+    """DebiasPL + CLIP, 1 % labels, 100 epochs. Paper: 70.9 top-1 (re-run: 71.3).
 
     torchrun --nproc_per_node 8 -m debiaspl.train --recipe imagenet-1p-clip
     """
@@ -44,7 +44,7 @@ def imagenet_1p_clip() -> Recipe:
 
 
 def imagenet_1p_fixmatch() -> Recipe:
-    """FixMatch with EMAN, the baseline: DebiasPL with τ = 0 and no CLD, 50 epochs. Paper: 60.9 top-1.
+    """FixMatch with EMAN (τ = 0, no CLD), 50 epochs. Paper: 60.9 top-1.
 
     torchrun --nproc_per_node 8 -m debiaspl.train --recipe imagenet-1p-fixmatch
     """

@@ -1,6 +1,6 @@
 """Zero-shot ImageNet: CLIP's confident guesses are the labels, its other guesses the CLIP targets; no human label.
 
-Published numbers are the student's best epoch on ImageNet val; not re-run with this code.
+"Paper" and "re-run" as in imagenet_1p.py; not run on ImageNet with this code.
 """
 
 from dataclasses import replace
@@ -10,8 +10,9 @@ from debiaspl.recipes.imagenet_1p import imagenet_1p
 
 
 def zero_shot() -> Recipe:
-    """DebiasPL from CLIP ResNet-50's labels, 50 epochs. Paper: 68.3 top-1 at 100 epochs (re-run of the published code
-    at 50: 68.7); CLIP ResNet-50 itself: 59.6.
+    """DebiasPL from CLIP's labels, 50 epochs. Paper: 68.3 top-1 at 100 epochs (re-run at 50: 68.7).
+
+    CLIP ResNet-50 itself: 59.6.
 
     The labeled set is CLIP's probability ≥ 0.95, with CLIP's label; all others are unlabeled.
     The published script names two GPUs, so 32 + 160 images a GPU: --set science.group=32 repeats that.
