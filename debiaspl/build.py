@@ -13,6 +13,7 @@ from debiaspl.models.classifier import Classifier
 from debiaspl.optim import build_optimizer
 from debiaspl.step import State, Tables
 from pipelines import keyed_random, open_source
+from pipelines.bad_files import BadFiles
 from pipelines.batch import Source
 from pipelines.errors import DataError
 from pipelines.feed import Feed
@@ -42,10 +43,10 @@ def read_data(recipe: Recipe) -> tuple[Split, Listing]:
     return split, validation
 
 
-def open_feed(recipe: Recipe, split: Split, steps: int, ranks: Ranks) -> Feed:
-    """Labeled and unlabeled source of this rank, paired."""
+def open_feed(recipe: Recipe, split: Split, steps: int, ranks: Ranks, bad_files: BadFiles) -> Feed:
+    """Labeled and unlabeled source of this rank, paired; both note undecodable files in ``bad_files``."""
     science, engine = recipe.science, recipe.engine
-    options = source_options(recipe, engine.train_beton, ranks)
+    options = replace(source_options(recipe, engine.train_beton, ranks), bad_files=bad_files)
     shares = {"groups": science.groups, "rank": ranks.rank, "world": ranks.world}
 
     def order(stream: Stream, batch: int, continuous: bool) -> TrainingOrder:

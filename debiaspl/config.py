@@ -183,6 +183,9 @@ class Engine:
     """On a GPU: only kernels that give the same bits every time (slower). The CPU's always do."""
     threads: int = 0
     """CPU threads of each source; 0: the cores of this process."""
+    bad_files: float = 0.001
+    """Share of the training files that may turn out to be undecodable: they are replaced by the next samples of the
+    epoch's order and named once; more stop the run. 0 (--strict): the first one does."""
     prefetch: int = 2
     """Batches prepared ahead of the step."""
     dali_hw_decoder_load: float = 0.65
@@ -203,10 +206,10 @@ class Engine:
             _require(getattr(self, name) >= 1, f"engine.{name} must be at least 1 (got {getattr(self, name)}).")
         for name in ("threads", "dali_preallocate_mb"):
             _require(getattr(self, name) >= 0, f"engine.{name} must not be negative (got {getattr(self, name)}).")
-        _require(
-            0 <= self.dali_hw_decoder_load <= 1,
-            f"engine.dali_hw_decoder_load must be within 0 and 1 (got {self.dali_hw_decoder_load}).",
-        )
+        for name in ("dali_hw_decoder_load", "bad_files"):
+            _require(
+                0 <= getattr(self, name) <= 1, f"engine.{name} must be within 0 and 1 (got {getattr(self, name)})."
+            )
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from debiaspl.config import Recipe
 from debiaspl.distributed import Ranks
 from debiaspl.step import METRICS, Step
 from debiaspl.trainer import steps_per_epoch
+from pipelines.bad_files import BadFiles
 from pipelines.split import Split
 
 
@@ -40,11 +41,14 @@ def dry_run(recipe: Recipe, ranks: Ranks) -> None:
         print("going on with random weights")
         recipe = replace(recipe, science=replace(recipe.science, init=""))
     small = one_group(recipe)
-    feed = open_feed(small, split, steps_per_epoch(small, split), replace(ranks, rank=0, world=1))
+    bad_files = BadFiles(split.listing, recipe.engine.bad_files)
+    feed = open_feed(small, split, steps_per_epoch(small, split), replace(ranks, rank=0, world=1), bad_files)
     try:
         batch = next(iter(feed))
     finally:
         feed.close()
+    for name in bad_files.news():
+        print(f"cannot be decoded, replaced: {name}")
     table = _describe(recipe, split, len(validation), steps, accumulation)
     table.add_row("labeled views", f"{tuple(batch.labeled.pixels.shape)} {batch.labeled.pixels.dtype} per group")
     table.add_row("unlabeled views", f"{tuple(batch.unlabeled.pixels.shape)} {batch.unlabeled.pixels.dtype} per group")

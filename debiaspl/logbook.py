@@ -67,9 +67,9 @@ class Logbook:
         with Image.open(path) as image:
             self._board.add_image(name, np.asarray(image.convert("RGB")), step, dataformats="HWC")
 
-    def say(self, line: str) -> None:
+    def say(self, line: str, *, every_rank: bool = False) -> None:
         """A line in the terminal, above the bar."""
-        if not self._quiet:
+        if every_rank or not self._quiet:
             tqdm.write(line)
             sys.stdout.flush()
 

@@ -47,7 +47,7 @@ exit codes: 0 done; 2 something to mend, said in one message; 128 + n stopped an
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The command line: ten flags at most (a test counts), everything else is a field for --set."""
+    """The command line: ten flags at most beside --help (a test counts), everything else is a field for --set."""
     rows = "\n".join(
         f"  {name:<22}{(function.__doc__ or '').strip().splitlines()[0]}" for name, function in recipes.RECIPES.items()
     )
@@ -66,6 +66,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--set", metavar="SECTION.FIELD=VALUE", action="append", default=[], help="change a field; may be repeated"
     )
+    parser.add_argument("--strict", action="store_true", help="let the first undecodable file stop the run")
     parser.add_argument("--print-config", action="store_true", help="print every field with its value, and stop")
     parser.add_argument("--dry-run", action="store_true", help="take one batch through source and step, and stop")
     return parser
@@ -78,6 +79,7 @@ def chosen_recipe(arguments: argparse.Namespace) -> Recipe:
         "engine.data": arguments.data,
         "engine.out": arguments.out,
         "science.init": arguments.init,
+        "engine.bad_files": 0 if arguments.strict else None,
     }
     given = [f"{name}={value}" for name, value in flags.items() if value is not None]
     return override(recipes.find(arguments.recipe), given + arguments.set)

@@ -22,6 +22,7 @@ from debiaspl.files import replacing
 from debiaspl.logbook import Logbook
 from debiaspl.optim import learning_rate
 from debiaspl.step import METRICS, Step
+from pipelines.bad_files import BadFiles
 from pipelines.batch import Batch
 from pipelines.errors import UserError
 from pipelines.listing import Listing
@@ -43,7 +44,8 @@ class Trainer:
         tables, self._dtype = build_tables(split, ranks), compute_dtype(recipe, ranks)
         compile_ = compiles(recipe, ranks)
         self._step = Step(self._state, tables, self._science, ranks, dtype=self._dtype, compile=compile_)
-        self._feed = open_feed(recipe, split, self._steps, ranks)
+        self._bad_files = BadFiles(split.listing, recipe.engine.bad_files)
+        self._feed = open_feed(recipe, split, self._steps, ranks, self._bad_files)
         self._validation = open_validation(recipe, validation, ranks)
         self._validation_labels = torch.from_numpy(validation.labels).to(ranks.device)
         self._fingerprint = split.fingerprint
@@ -173,6 +175,7 @@ class Trainer:
             values |= {f"val/{model}_{name}": value for name, value in accuracy._asdict().items()}
         counts = self._ranks.sum_(self._state.pseudo_labels.clone()).double().cpu().numpy()
         values |= self._bias(counts)
+        values["data/bad_files"] = self._count_bad_files(logbook)
         logbook.write(self.progress.step, values)
         logbook.say(
             f"epoch {epoch:>3}/{self._science.epochs}"
@@ -193,6 +196,14 @@ class Trainer:
             "bias/missing_classes_after": float(after.missing),
             "bias/phat_max_over_min": float(phat.max() / phat.min()),
         }
+
+    def _count_bad_files(self, logbook: Logbook) -> float:
+        """Undecodable files met by any rank so far; a rank names each file that it meets once."""
+        for name in self._bad_files.news():
+            logbook.say(f"cannot be decoded, replaced: {name}", every_rank=True)
+        met = torch.zeros(len(self._split.listing), device=self._ranks.device)
+        met[list(self._bad_files.known)] = 1
+        return float((self._ranks.sum_(met) > 0).sum())
 
     def _draw(self, counts: np.ndarray, logbook: Logbook) -> None:
         if self._ranks.is_main:

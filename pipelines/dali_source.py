@@ -22,6 +22,7 @@ machine without a GPU, never run.
 import os
 from collections import deque
 from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -32,10 +33,10 @@ from nvidia.dali.data_node import DataNode
 from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
-from pipelines.augment import cpu, gpu, pillow
+from pipelines.augment import cpu, gpu
 from pipelines.augment.policy import Plan, plan
+from pipelines.bad_files import Replacement
 from pipelines.batch import Views
-from pipelines.errors import DataError
 from pipelines.listing import Listing
 from pipelines.options import SourceOptions
 from pipelines.order import Draws, Order
@@ -63,6 +64,7 @@ class DaliSource:
     ) -> None:
         self._listing, self._order, self._views, self._options = listing, order, views, options
         self._root = os.fsencode(listing.root) + b"/"
+        self._replacement = Replacement(listing, order, options.bad_files)
         self._epoch = self._position = 0
         self._iteration = 0  # counts iterations, so that an old one cannot take a newer one's batches
         self._closed = False
@@ -118,7 +120,7 @@ class DaliSource:
 
     def _hand_over(self) -> Inputs:
         """DALI's callback: the next group, remembered until its pixels come back."""
-        draws = next(self._upcoming)
+        draws = self._replacement.screened(next(self._upcoming))
         heights, widths = self._listing.heights[draws.index], self._listing.widths[draws.index]
         todo = plan(self._views, self._order.seed, self._order.stream, draws, heights, widths)
         self._ahead.append((draws, todo))
@@ -144,8 +146,9 @@ class DaliSource:
         except Exception as error:  # a DALI pipeline is dead after its first error
             suspects = [draws for draws, _ in self._ahead]
             self._drop_pipeline()
-            self._blame(suspects, error)
-            raise
+            self._replace_bad(suspects, error)
+            self._upcoming = chain(suspects, self._upcoming)  # again, now without the bad files
+            return self._next()
         draws, todo = self._ahead.popleft()
         came_with = np.array(index.as_tensor())
         assert np.array_equal(came_with, draws.index), "DALI's batches come back in another order than they went in."
@@ -157,17 +160,20 @@ class DaliSource:
             _augment(pixels[strong], todo.op[strong], todo.level[strong], self._options.threads)
         return Views(pixels, torch.from_numpy(came_with).to(device))
 
-    def _blame(self, suspects: list[Draws], error: Exception) -> None:
-        """Raise DataError for the first file that Pillow cannot decode either, or note which files it may have been."""
-        paths = [self._listing.path(int(index)) for draws in suspects for index in draws.index]
-        for path in paths:
-            try:
-                pillow.decode(path)
-            except OSError as reason:
-                message = f"Cannot decode {path}: {reason}. Replace the file or take it out of the data."
-                raise DataError(message) from error
-        if paths:
-            error.add_note(f"Pillow decodes all files of the batches in work: {', '.join(map(str, paths))}")
+    def _replace_bad(self, suspects: list[Draws], error: Exception) -> None:
+        """Have the files replaced that Pillow cannot decode either; raise DALI's error where there is none."""
+        found = 0
+        for draws in suspects:
+            failures = {}
+            for index in draws.index.tolist():
+                if isinstance(reason := self._replacement.decoded(index), str):
+                    failures[index] = reason
+            self._replacement.after(draws, failures)
+            found += len(failures)
+        if not found:
+            paths = [str(self._listing.path(index)) for draws in suspects for index in draws.index.tolist()]
+            error.add_note(f"Pillow decodes all files of the batches in work: {', '.join(paths)}")
+            raise error
 
 
 def build(

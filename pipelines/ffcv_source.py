@@ -30,6 +30,7 @@ from torch import Tensor
 from pipelines.augment import cpu, pillow
 from pipelines.augment.policy import Plan, plan
 from pipelines.augment.randaugment import tables
+from pipelines.bad_files import Replacement
 from pipelines.batch import Views
 from pipelines.decode_and_cut import Stored, decode_and_cut
 from pipelines.errors import DataError
@@ -136,8 +137,8 @@ class _Batch(NamedTuple):
     """One batch in the making."""
 
     pixels: Tensor  # uint8 [v, n, size, size, 3] on the CPU
-    positions: Tensor  # int64 [n] on the CPU
-    slices: list[Future[None]]
+    draws: Draws
+    slices: list[Future[dict[int, str]]]  # listing position → what is wrong with the stored image
 
 
 class FfcvSource:
@@ -156,6 +157,7 @@ class FfcvSource:
         self._tables = tables(views.size, views.size)
         self._pool = ThreadPoolExecutor(options.threads, thread_name_prefix="ffcv")
         self._stream = torch.cuda.Stream(options.device) if options.device.type == "cuda" else None
+        self._replacement = Replacement(listing, order, options.bad_files)
         self._epoch = self._position = 0
 
     def __len__(self) -> int:
@@ -171,7 +173,7 @@ class FfcvSource:
         try:
             while True:
                 while len(started) <= self._options.prefetch and (draws := next(groups, None)) is not None:
-                    started.append(self._start(draws))
+                    started.append(self._start(self._replacement.screened(draws)))
                 if not started:
                     break
                 yield self._finish(started.popleft())
@@ -200,19 +202,22 @@ class FfcvSource:
         parts = min(self._options.threads, count)
         bounds = pairwise(count * part // parts for part in range(parts + 1))
         slices = [self._pool.submit(self._fill, pixels.numpy(), draws, stored, todo, *bound) for bound in bounds]
-        return _Batch(pixels, torch.from_numpy(draws.index), slices)
+        return _Batch(pixels, draws, slices)
 
     def _finish(self, batch: _Batch) -> Views:
         """The batch, once all its slices are there, on the training device."""
+        failures: dict[int, str] = {}
         for part in batch.slices:
-            part.result()
-        device = self._options.device
+            failures |= part.result()
+        if failures:  # rare: make the whole batch again
+            return self._finish(self._start(self._replacement.after(batch.draws, failures)))
+        device, positions = self._options.device, torch.from_numpy(batch.draws.index)
         if self._stream is None:
-            return Views(batch.pixels.to(device), batch.positions.to(device))
+            return Views(batch.pixels.to(device), positions.to(device))
         # Never run on a GPU so far. Copied beside the computation, which waits for it on the device, not here.
         with torch.cuda.stream(self._stream):
             views = Views(
-                batch.pixels.to(device, non_blocking=True), batch.positions.pin_memory().to(device, non_blocking=True)
+                batch.pixels.to(device, non_blocking=True), positions.pin_memory().to(device, non_blocking=True)
             )
         computing = torch.cuda.current_stream(device)
         computing.wait_stream(self._stream)
@@ -220,30 +225,35 @@ class FfcvSource:
             tensor.record_stream(computing)  # its memory is not given to the next copy before it was read
         return views
 
-    def _fill(self, pixels: NDArray[np.uint8], draws: Draws, stored: Stored, todo: Plan, first: int, last: int) -> None:
-        """Write the views of samples first … last - 1 of a batch into its ``pixels`` [v, n, size, size, 3]."""
+    def _fill(
+        self, pixels: NDArray[np.uint8], draws: Draws, stored: Stored, todo: Plan, first: int, last: int
+    ) -> dict[int, str]:
+        """Write the views of samples first … last - 1 of a batch into its ``pixels`` [v, n, size, size, 3].
+
+        Returns what is wrong with those that cannot be decoded, by listing position.
+        """
+        failures: dict[int, str] = {}
         failed = np.zeros(len(draws.index), np.bool_)
         decode_and_cut(self._beton.content, stored, todo, self._tables, first, last, pixels, failed)
         for sample in np.flatnonzero(failed).tolist():
             begin = stored.offset[sample]
             jpeg = self._beton.content[begin : begin + stored.length[sample]].tobytes()
             size = int(stored.width[sample]), int(stored.height[sample])
-            image = self._by_pillow(int(draws.index[sample]), jpeg, size)
-            pixels[:, sample] = pillow.execute(image, todo, sample)
+            image = self._by_pillow(jpeg, size)
+            if isinstance(image, str):
+                failures[int(draws.index[sample])] = image
+            else:
+                pixels[:, sample] = pillow.execute(image, todo, sample)
+        return failures
 
-    def _by_pillow(self, index: int, jpeg: bytes, size: tuple[int, int]) -> Image.Image:
-        """The image that libturbojpeg did not decode, as Pillow has it, which is the reference.
+    def _by_pillow(self, jpeg: bytes, size: tuple[int, int]) -> Image.Image | str:
+        """The image that libturbojpeg did not decode, as Pillow has it, which is the reference; or what is wrong.
 
         libturbojpeg also refuses what libjpeg merely warns of: a stray byte before a marker, which ImageNet has.
         """
         try:
             with Image.open(io.BytesIO(jpeg)) as opened:
                 image = opened.convert("RGB")
-            if image.size != size:
-                raise DataError(f"it has {image.size} pixels, but {size} are stated")
-        except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises; DataError is a ValueError
-            raise DataError(
-                f"Cannot decode {self._listing.path(index)} as stored in {self._beton.path}: {error}. "
-                "Replace the file or take it out of the data, and convert again."
-            ) from error
-        return image
+        except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises
+            return f"{error} (as stored in {self._beton.path}, which is to be converted again)"
+        return image if image.size == size else f"it has {image.size} pixels, but {size} are stated"

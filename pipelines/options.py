@@ -5,6 +5,8 @@ from pathlib import Path
 
 import torch
 
+from pipelines.bad_files import BadFiles
+
 
 @dataclass(frozen=True)
 class SourceOptions:
@@ -16,6 +18,8 @@ class SourceOptions:
     """CPU threads of this source."""
     beton: Path | None = None
     """ffcv: the converted file of the listing (tools/convert_imagenet_to_ffcv.py)."""
+    bad_files: BadFiles | None = None
+    """Where a source notes the files that it cannot decode and replaces; None: the first one is an error."""
     prefetch: int = 2
     """dali, ffcv: batches that the source itself prepares ahead."""
     dali_hw_decoder_load: float = 0.65

@@ -5,7 +5,7 @@ A *step* consumes ``batch`` consecutive samples of its stream's order; *group* g
 groups.
 """
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from enum import IntEnum
 from functools import lru_cache
 from typing import NamedTuple, Protocol, runtime_checkable
@@ -26,10 +26,15 @@ class Stream(IntEnum):
 
 
 class Draws(NamedTuple):
-    """The samples of one group, int64 [n]: listing positions, and which pass over the stream's set each belongs to."""
+    """The samples of one group, int64 [n]: listing positions, and which pass over the stream's set each belongs to.
+
+    They are the entries ``start`` … ``start + n - 1`` of ``epoch``, counted over all ranks.
+    """
 
     index: NDArray[np.int64]  # type: ignore[assignment]  # tuple.index is not missed
     passes: NDArray[np.int64]
+    epoch: int = 0
+    start: int = 0
 
 
 @runtime_checkable
@@ -45,6 +50,10 @@ class Order(Protocol):
 
     def groups(self, epoch: int, position: int) -> Iterator[Draws]:
         """This rank's groups from ``position`` (samples of the epoch consumed by all ranks) to the epoch's end."""
+        ...
+
+    def replaced(self, draws: Draws, bad: Container[int]) -> Draws | None:
+        """``draws`` without the samples in ``bad``; None where this order's samples cannot be replaced."""
         ...
 
 
@@ -109,7 +118,24 @@ class TrainingOrder:
         for pass_ in np.unique(passes):
             chosen = passes == pass_
             index[chosen] = self._permutation(int(pass_))[offsets[chosen]]
-        return Draws(index, passes.astype(np.int64))
+        return Draws(index, passes.astype(np.int64), epoch, start)
+
+    def replaced(self, draws: Draws, bad: Container[int]) -> Draws:
+        """Each bad sample gives way to the next good one of the epoch's order, with its own index and pass.
+
+        So what replaces it depends neither on the pipeline nor on ranks or resuming.
+        """
+        index, passes = draws.index.copy(), draws.passes.copy()
+        epoch_length = self.steps * self.batch
+        for slot in [slot for slot, sample in enumerate(index.tolist()) if sample in bad]:
+            for ahead in range(1, epoch_length):
+                instead = self.draws(draws.epoch, (draws.start + slot + ahead) % epoch_length, 1)
+                if int(instead.index[0]) not in bad:
+                    index[slot], passes[slot] = instead.index[0], instead.passes[0]
+                    break
+            else:
+                raise DataError(f"No file of the {self.stream.name.lower()} set can be decoded.")
+        return Draws(index, passes, draws.epoch, draws.start)
 
     def groups(self, epoch: int, position: int) -> Iterator[Draws]:
         if position % self.batch:
@@ -136,3 +162,6 @@ class EvaluationOrder:
         for start in range(position // self._world, len(self._own), self._batch):
             index = self._own[start : start + self._batch]
             yield Draws(index, np.zeros_like(index))
+
+    def replaced(self, draws: Draws, bad: Container[int]) -> None:
+        """Nothing replaces a validation image: the accuracy would be that of another set."""

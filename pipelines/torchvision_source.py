@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from pipelines.augment import pillow
 from pipelines.augment.policy import Plan, plan
+from pipelines.bad_files import Replacement
 from pipelines.batch import Views
-from pipelines.errors import DataError
 from pipelines.listing import Listing
 from pipelines.options import SourceOptions
 from pipelines.order import Draws, Order
@@ -31,6 +31,7 @@ class TorchvisionSource:
         self._pool = ThreadPoolExecutor(
             options.threads, thread_name_prefix="pillow"
         )  # Pillow's C code releases the GIL
+        self._replacement = Replacement(listing, order, options.bad_files)
         self._epoch = self._position = 0
 
     def __len__(self) -> int:
@@ -41,7 +42,7 @@ class TorchvisionSource:
 
     def __iter__(self) -> Iterator[Views]:
         for draws in self._order.groups(self._epoch, self._position):
-            yield self._load(draws)
+            yield self._load(self._replacement.screened(draws))
         self.seek(self._epoch + 1, 0)
 
     def close(self) -> None:
@@ -51,15 +52,15 @@ class TorchvisionSource:
         heights, widths = self._listing.heights[draws.index], self._listing.widths[draws.index]
         todo = plan(self._views, self._order.seed, self._order.stream, draws, heights, widths)
         images = list(self._pool.map(lambda sample: self._cut(draws, todo, sample), range(len(draws.index))))
+        failures = {
+            index: image for index, image in zip(draws.index.tolist(), images, strict=True) if isinstance(image, str)
+        }
+        if failures:  # rare: make the whole group again
+            return self._load(self._replacement.after(draws, failures))
         pixels = torch.from_numpy(np.stack(images, axis=1))
         return Views(pixels.to(self._device), torch.from_numpy(draws.index).to(self._device))
 
-    def _cut(self, draws: Draws, todo: Plan, sample: int) -> NDArray[np.uint8]:
-        path = self._listing.path(int(draws.index[sample]))
-        try:
-            image = pillow.decode(path)
-        except OSError as error:
-            raise DataError(f"Cannot decode {path}: {error}. Replace the file or take it out of the data.") from error
-        if image.size != (self._listing.widths[draws.index[sample]], self._listing.heights[draws.index[sample]]):
-            raise DataError(f"{path} has changed its size since the data was listed. Start again.")
-        return pillow.execute(image, todo, sample)
+    def _cut(self, draws: Draws, todo: Plan, sample: int) -> NDArray[np.uint8] | str:
+        """The sample's views [v, size, size, 3], or what is wrong with its file."""
+        image = self._replacement.decoded(int(draws.index[sample]))
+        return image if isinstance(image, str) else pillow.execute(image, todo, sample)

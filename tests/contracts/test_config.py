@@ -24,7 +24,7 @@ def test_every_field_is_read(section):
 
 def test_the_flags_are_frozen():
     flags = {option for action in build_parser()._actions for option in action.option_strings if option != "-h"}
-    wanted = "help recipe pipeline data out resume init set print-config dry-run"
+    wanted = "help recipe pipeline data out resume init set strict print-config dry-run"
     assert flags == {f"--{name}" for name in wanted.split()}
 
 

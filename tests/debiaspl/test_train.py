@@ -20,6 +20,7 @@ from debiaspl.overrides import override
 from debiaspl.recipes import find
 from debiaspl.train import main
 from debiaspl.trainer import Trainer
+from pipelines.errors import UserError
 
 SMALL = ["science.epochs=2", "science.warmup_epochs=1", "engine.threads=2", "science.dropout=0.3"]
 
@@ -292,3 +293,26 @@ def test_nothing_in_a_checkpoint_is_executed(demo_data, tmp_path, capsys):
 def test_non_finite_loss_stops_the_run_and_keeps_the_checkpoint(demo_data, tmp_path, capsys):
     assert main(arguments(demo_data, tmp_path / "run", "--set", "science.lr=1e20")) == 2
     assert "The loss became" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_a_file_that_went_bad_is_replaced_counted_and_named(demo_data, tmp_path, capsys, strict):
+    data = tmp_path / "data"
+    shutil.copytree(demo_data, data)
+    limit = "engine.bad_files=0" if strict else "engine.bad_files=0.1"
+    recipe = small_recipe(data, limit, "science.epochs=1")
+    split, validation = read_data(recipe)
+    bad = split.listing.path(int(split.labeled[0]))
+    bad.write_bytes(b"no longer a picture")
+    trainer = Trainer(recipe, split, validation, Ranks(), tmp_path / "run")
+    try:
+        if strict:
+            with pytest.raises(UserError, match=f"cannot be decoded.*\n.*{bad.name}"):
+                trainer.fit()
+        else:
+            assert trainer.fit()
+            rows = without_speed(tmp_path / "run/metrics.jsonl")
+            assert rows[-1]["data/bad_files"] == 1
+            assert capsys.readouterr().out.count(f"cannot be decoded, replaced: {bad}") == 1
+    finally:
+        trainer.close()

@@ -348,7 +348,8 @@ def test_a_damaged_image_is_named_and_the_source_lives_on(listing: Listing, own:
     source = opened(listing, own)
     with pytest.raises(DataError, match="Replace the file or take it out of the data") as raised:
         list(source)
-    assert f"Cannot decode {listing.path(broken)} as stored in {own}" in str(raised.value)
+    assert f"Cannot decode {listing.path(broken)}: " in str(raised.value)
+    assert f"(as stored in {own}, which is to be converted again)" in str(raised.value)
     assert_equal(list(islice(source, 7)), everything[:7])
     source.seek(1, 0)
     next(iter(source))

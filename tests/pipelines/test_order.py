@@ -129,7 +129,7 @@ def test_length_and_group_sizes(make: Any) -> None:
             groups = list(order.groups(0, 0))
             assert len(order) == len(groups) == order.steps * 4 // world
             assert {len(group.index) for group in groups} == {2}
-            assert {array.dtype for group in groups for array in group} == {np.dtype(np.int64)}
+            assert {array.dtype for group in groups for array in (group.index, group.passes)} == {np.dtype(np.int64)}
 
 
 # --- labeled --------------------------------------------------------------------------------------------------------

@@ -1,0 +1,93 @@
+"""Files that cannot be decoded: which they are, and how many a run may meet before it stops."""
+
+import threading
+from collections.abc import Mapping
+
+from PIL import Image
+
+from pipelines.augment import pillow
+from pipelines.errors import DataError
+from pipelines.listing import Listing
+from pipelines.order import Draws, Order
+
+_NAMED_FILES = 20
+"""How many a message names before it only counts."""
+
+
+class BadFiles:
+    """The bad files of one listing, shared by all sources over it; a source that meets one replaces it.
+
+    ``limit`` is the share of the listing that may be bad; 0 makes the first one an error.
+    """
+
+    def __init__(self, listing: Listing, limit: float) -> None:
+        self._listing, self._limit = listing, limit
+        self._known: dict[int, str] = {}
+        self._news: list[int] = []
+        self._lock = threading.Lock()  # sources report from threads of their own
+
+    @property
+    def known(self) -> Mapping[int, str]:
+        """Listing position → what is wrong with the file."""
+        return self._known
+
+    def add(self, index: int, reason: str) -> None:
+        """A source met a bad file. Raises DataError with the list where there are now too many."""
+        with self._lock:
+            if index not in self._known:
+                self._known[index] = reason
+                self._news.append(index)
+            bad = len(self._known)
+        if bad > self._limit * len(self._listing):
+            raise DataError(
+                f"{bad} of {len(self._listing)} files cannot be decoded, more than engine.bad_files={self._limit:g} "
+                f"allows:\n  {self._named(list(self._known))}\nReplace them or take them out of the data."
+            )
+
+    def news(self) -> list[str]:
+        """The files met since this was last asked, each with its reason: every file is told once."""
+        with self._lock:
+            told, self._news = self._news, []
+        return [self._name(index) for index in told]
+
+    def _name(self, index: int) -> str:
+        return f"{self._listing.path(index)}: {self._known[index]}"
+
+    def _named(self, indices: list[int]) -> str:
+        more = f"\n  … and {len(indices) - _NAMED_FILES} more" if len(indices) > _NAMED_FILES else ""
+        return "\n  ".join(self._name(index) for index in indices[:_NAMED_FILES]) + more
+
+
+class Replacement:
+    """What one source does about bad files; the same in every pipeline."""
+
+    def __init__(self, listing: Listing, order: Order, bad_files: BadFiles | None) -> None:
+        self._listing, self._order, self._bad_files = listing, order, bad_files
+
+    def decoded(self, index: int) -> Image.Image | str:
+        """The image as Pillow decodes it, or what is wrong with its file."""
+        try:
+            image = pillow.decode(self._listing.path(index))
+        except OSError as error:
+            return str(error)
+        if image.size != (self._listing.widths[index], self._listing.heights[index]):
+            return "its size has changed since the data was listed"
+        return image
+
+    def screened(self, draws: Draws) -> Draws:
+        """A group without the files that are known to be bad."""
+        if self._bad_files is None or not self._bad_files.known:
+            return draws
+        return self._order.replaced(draws, self._bad_files.known) or draws
+
+    def after(self, draws: Draws, failures: Mapping[int, str]) -> Draws:
+        """A group without the files that were just found bad (listing position → reason), to be made again.
+
+        Raises DataError where they are not to be replaced (no BadFiles, too many, evaluation).
+        """
+        for index, reason in failures.items():
+            if self._bad_files is None or self._order.replaced(draws, ()) is None:
+                path = self._listing.path(index)
+                raise DataError(f"Cannot decode {path}: {reason}. Replace the file or take it out of the data.")
+            self._bad_files.add(index, reason)
+        return self.screened(draws)
