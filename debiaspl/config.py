@@ -183,6 +183,9 @@ class Engine:
     """On a GPU: only kernels that give the same bits every time (slower). The CPU's always do."""
     threads: int = 0
     """CPU threads of each source; 0: the cores of this process."""
+    strong_on: Literal["auto", "source", "device"] = "auto"
+    """ffcv: who applies RandAugment to the strong views, the source's threads or, after the copy, the device; auto: a
+    GPU if there is one. The same bytes either way. dali augments where its pixels lie, torchvision at the source."""
     prefetch: int = 2
     """Batches prepared ahead of the step."""
     dali_hw_decoder_load: float = 0.65

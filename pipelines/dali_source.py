@@ -32,8 +32,7 @@ from nvidia.dali.data_node import DataNode
 from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
-from pipelines.augment import pillow
-from pipelines.augment.cpu import augment_batch
+from pipelines.augment import cpu, gpu, pillow
 from pipelines.augment.policy import Plan, plan
 from pipelines.batch import Views
 from pipelines.errors import DataError
@@ -231,15 +230,8 @@ def _decode(encoded: DataNode, options: SourceOptions) -> DataNode:
 
 
 def _augment(strong: Tensor, op: NDArray[np.uint8], level: NDArray[np.int8], threads: int) -> None:
-    """RandAugment in place on views [v, n, h, w, 3]; op and level [v, n, 2]."""
-    if strong.is_cuda:
-        _augment_by_way_of_the_cpu(strong, op, level, threads)
+    """RandAugment in place on views [v, n, h, w, 3], where they lie; op and level [v, n, 2]."""
+    if strong.is_cuda:  # never run on a GPU so far
+        strong.copy_(gpu.augment_batch(strong, op, level))
     else:
-        augment_batch(strong.numpy(), op, level, threads)
-
-
-def _augment_by_way_of_the_cpu(strong: Tensor, op: NDArray[np.uint8], level: NDArray[np.int8], threads: int) -> None:
-    """A stand-in: the executor on the device (pipelines.augment.gpu) replaces it. These lines never ran on a GPU."""
-    on_cpu = strong.cpu()
-    augment_batch(on_cpu.numpy(), op, level, threads)
-    strong.copy_(on_cpu)
+        cpu.augment_batch(strong.numpy(), op, level, threads)
