@@ -21,7 +21,8 @@ soak: setup  ## long counts (an hour); writes bench/reports/soak_…md
 	$(PYTHON) tests/soak/run.py
 
 bench: setup  ## every benchmark that runs on this machine
-	$(PYTHON) -m bench loader
+	$(PYTHON) -m bench parity
+	$(PYTHON) -m bench loader --all
 
 lint: setup  ## style and types
 	$(VENV)/bin/ruff check .

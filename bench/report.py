@@ -7,6 +7,7 @@ import html
 import io
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from bench.environment import Environment
 from bench.measure import Measurement, Series
 
 FOLDER = Path(__file__).parent / "reports"
+BUSY = "The machine was not idle (see the load average): take these numbers for a draft."
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,18 @@ class Reference:
     name: str
     percent: bool = False
     """Shown as a share; otherwise as a multiple."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """A further table, below the main one."""
+
+    title: str
+    rows: tuple[tuple[str, ...], ...]
+    """The heading first."""
+    note: str = ""
+    raw: dict[str, object] = field(default_factory=dict)
+    """What the table was made of, for the JSON."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +62,7 @@ class Report:
     """Heading of a further column → contestant → its cell."""
     not_measured: dict[str, str] = field(default_factory=dict)
     """Name → why."""
+    sections: tuple[Section, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property
@@ -56,29 +71,43 @@ class Report:
 
 
 def write(report: Report, folder: Path) -> list[Path]:
-    """Write the three files (each complete or not at all) and return their paths."""
+    """Write the three files and return their paths."""
+    return write_files(folder, report.stem, as_json(report), _chart(report), _markdown(report))
+
+
+def write_files(folder: Path, stem: str, raw: dict[str, object], picture: bytes, text: str) -> list[Path]:
+    """Write <stem>.json, .png and .md, each complete or not at all, and return their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     contents = {
-        "json": (json.dumps(as_json(report), indent=1, ensure_ascii=False) + "\n").encode(),
-        "png": _chart(report),
-        "md": _markdown(report).encode(),
+        "json": (json.dumps(raw, indent=1, ensure_ascii=False) + "\n").encode(),
+        "png": picture,
+        "md": text.encode(),
     }
     for suffix, content in contents.items():
-        _write_atomically(folder / f"{report.stem}.{suffix}", content)
-    return [folder / f"{report.stem}.{suffix}" for suffix in contents]
+        _write_atomically(folder / f"{stem}.{suffix}", content)
+    return [folder / f"{stem}.{suffix}" for suffix in contents]
 
 
 def show(report: Report, console: Console) -> None:
     """Print the table without the further facts, for which a terminal is too narrow."""
-    table = Table(title=Text(report.title), caption=Text(_origin(report)), box=SIMPLE_HEAD, padding=0)
-    header, *rows = _table(replace(report, facts={}))
+    show_table(report.title, _table(replace(report, facts={})), console, caption=_origin(report), no_wrap=True)
+    for section in report.sections:
+        show_table(section.title, section.rows, console)
+    for name, reason in report.not_measured.items():
+        console.print(Text(f"Not measured: {name}: {reason}"))
+
+
+def show_table(
+    title: str, cells: Sequence[Sequence[str]], console: Console, caption: str = "", no_wrap: bool = False
+) -> None:
+    """Print a table whose first row is its heading."""
+    table = Table(title=Text(title), caption=Text(caption), box=SIMPLE_HEAD, padding=0)
+    header, *rows = cells
     for number, heading in enumerate(header):
-        table.add_column(Text(heading), justify="right" if number else "left", no_wrap=number == 0)
+        table.add_column(Text(heading), justify="right" if number else "left", no_wrap=no_wrap and not number)
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     console.print(table)
-    for name, reason in report.not_measured.items():
-        console.print(Text(f"Not measured: {name}: {reason}"))
 
 
 def as_json(report: Report) -> dict[str, object]:
@@ -105,7 +134,7 @@ def _table(report: Report) -> list[list[str]]:
     for series in measured.series:
         rate = series.rate
         cells = [series.name, _number(rate.median), f"{_number(rate.low)}–{_number(rate.high)}"]
-        cells += [_ratio(series, measured[reference.name], reference.percent) for reference in references]
+        cells += [ratio(series, measured[reference.name], reference.percent) for reference in references]
         rows.append(cells + [column.get(series.name, "–") for column in facts.values()])
     return rows
 
@@ -114,52 +143,71 @@ def _number(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def _ratio(series: Series, baseline: Series, percent: bool) -> str:
+def ratio(series: Series, baseline: Series, percent: bool) -> str:
+    """How many times the baseline's rate this one's is, with the quartiles."""
     if series is baseline:
         return "100 %" if percent else "1"
-    ratio = series.ratio(baseline)
+    found = series.ratio(baseline)
     scale, digits, sign = (100, 1, " %") if percent else (1, 2, "×")
-    low, high = f"{scale * ratio.low:.{digits}f}", f"{scale * ratio.high:.{digits}f}"
-    return f"{scale * ratio.median:.{digits}f}{sign} ({low}–{high})"
+    low, high = f"{scale * found.low:.{digits}f}", f"{scale * found.high:.{digits}f}"
+    return f"{scale * found.median:.{digits}f}{sign} ({low}–{high})"
 
 
 def _origin(report: Report) -> str:
-    measured, made = report.measurement, report.environment
-    commit = made.commit[:10] + (" with local changes" if made.dirty else "")
+    measured = report.measurement
     return (
-        f"{made.cpu}, {made.cores} cores; {made.date[:10]}; commit {commit}; "
+        f"{origin(report.environment)}; "
         f"median and inter-quartile range of {measured.rounds} interleaved rounds after {measured.warmup} warm-up"
     )
 
 
+def origin(made: Environment) -> str:
+    """Machine, day and commit in a line."""
+    commit = made.commit[:10] + (" with local changes" if made.dirty else "")
+    return f"{made.cpu}, {made.cores} cores; {made.date[:10]}; commit {commit}"
+
+
 def _markdown(report: Report) -> str:
-    header, *rows = [[_cell(text) for text in row] for row in _table(report)]
+    absent = "".join(
+        f"Not measured: {_cell(name)}: {_cell(reason)}\n\n" for name, reason in report.not_measured.items()
+    )
+    sections = "".join(
+        f"## {_cell(section.title)}\n\n{markdown_table(section.rows)}\n\n"
+        + (f"{_cell(section.note)}\n\n" if section.note else "")
+        for section in report.sections
+    )
+    busy = () if report.environment.idle else (BUSY,)
+    notes = "\n".join(f"- {_cell(note)}" for note in (*busy, *report.notes))
+    return (
+        f"# {_cell(report.title)}\n\n{_cell(_origin(report))}.\n\n{markdown_table(_table(report))}\n\n{absent}"
+        f"![Bar chart of the table]({report.stem}.png)\n\n"
+        f"A ratio is one of medians; in brackets the quartiles of the ratios within each round. "
+        f"Raw samples: [{report.stem}.json]({report.stem}.json)\n\n{sections}## Notes\n{notes}\n\n"
+        f"## Conditions\n{conditions(report.environment, report.command, report.settings)}\n"
+    )
+
+
+def markdown_table(cells: Sequence[Sequence[str]]) -> str:
+    """A table whose first row is its heading, its first column text, the others numbers."""
+    header, *rows = [[_cell(text) for text in row] for row in cells]
     rule = ["---"] + ["--:"] * (len(header) - 1)
-    table = "\n".join("| " + " | ".join(cells) + " |" for cells in [header, rule, *rows])
-    made = report.environment
+    return "\n".join("| " + " | ".join(row) + " |" for row in [header, rule, *rows])
+
+
+def conditions(made: Environment, command: str, settings: dict[str, str | int | float]) -> str:
+    """A Markdown list of all that the numbers depend on."""
     loads = " → ".join(" ".join(map(str, load)) for load in (made.load_before, made.load_after))
     details = {
-        "command": report.command,
+        "command": command,
         "hardware": f"{made.cpu}, {made.cores} cores, {made.memory_gib} GiB; GPU: {', '.join(made.gpus) or 'none'}",
         "system": f"{made.os}; Python {made.python}",
         "versions": ", ".join(f"{name} {version}" for name, version in made.versions.items()),
         "commit": made.commit + (" with local changes" if made.dirty else ""),
         "date": made.date,
         "load average (1, 5, 15 min)": loads,
-        **report.settings,
+        **settings,
     }
-    listed = "\n".join(f"- {_cell(name)}: {_cell(str(value))}" for name, value in details.items())
-    absent = "".join(
-        f"Not measured: {_cell(name)}: {_cell(reason)}\n\n" for name, reason in report.not_measured.items()
-    )
-    busy = () if made.idle else ("The machine was not idle (see the load average): take these numbers for a draft.",)
-    notes = "\n".join(f"- {_cell(note)}" for note in (*busy, *report.notes))
-    return (
-        f"# {_cell(report.title)}\n\n{_cell(_origin(report))}.\n\n{table}\n\n{absent}"
-        f"![Bar chart of the table]({report.stem}.png)\n\n"
-        f"A ratio is one of medians; in brackets the quartiles of the ratios within each round. "
-        f"Raw samples: [{report.stem}.json]({report.stem}.json)\n\n## Notes\n{notes}\n\n## Conditions\n{listed}\n"
-    )
+    return "\n".join(f"- {_cell(name)}: {_cell(str(value))}" for name, value in details.items())
 
 
 def _cell(text: str) -> str:

@@ -79,6 +79,8 @@ def source_options(recipe: Recipe, beton: str, ranks: Ranks) -> SourceOptions:
         threads=engine.threads or max(1, len(os.sched_getaffinity(0)) // ranks.local_world),
         beton=Path(engine.data, beton),
         prefetch=engine.prefetch,
+        strong_on=engine.strong_on,
+        dali_cut=engine.dali_cut,
         dali_hw_decoder_load=engine.dali_hw_decoder_load,
         dali_preallocate_mb=engine.dali_preallocate_mb,
     )

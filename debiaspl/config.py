@@ -186,8 +186,13 @@ class Engine:
     bad_files: float = 0.001
     """Share of the training files that may turn out to be undecodable: they are replaced by the next samples of the
     epoch's order and named once; more stop the run. 0 (--strict): the first one does."""
+    strong_on: Literal["auto", "source", "device"] = "auto"
+    """ffcv: who applies RandAugment to the strong views, the source's threads or, after the copy, the device; auto: a
+    GPU if there is one. The same bytes either way. dali augments where its pixels lie, torchvision at the source."""
     prefetch: int = 2
     """Batches prepared ahead of the step."""
+    dali_cut: Literal["auto", "dali", "cpu"] = "auto"
+    """dali: who cuts the views, its own operators or our CPU executor (Pillow's bytes); auto: its own on a GPU."""
     dali_hw_decoder_load: float = 0.65
     """dali on a GPU: share of images for the hardware JPEG decoder."""
     dali_preallocate_mb: int = 64

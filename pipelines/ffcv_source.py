@@ -27,7 +27,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from pipelines.augment import cpu, pillow
+from pipelines.augment import cpu, gpu, pillow
+from pipelines.augment.ops import Op
 from pipelines.augment.policy import Plan, plan
 from pipelines.augment.randaugment import tables
 from pipelines.bad_files import Replacement
@@ -139,6 +140,7 @@ class _Batch(NamedTuple):
     pixels: Tensor  # uint8 [v, n, size, size, 3] on the CPU
     draws: Draws
     slices: list[Future[dict[int, str]]]  # listing position → what is wrong with the stored image
+    todo: Plan
 
 
 class FfcvSource:
@@ -155,6 +157,9 @@ class FfcvSource:
         self._beton = _beton_of(listing, options.beton)
         self._file = self._beton.path.open("rb")
         self._tables = tables(views.size, views.size)
+        self._left: slice | None = None  # the views whose RandAugment is left to the device
+        if options.strong_left_to_device and isinstance(views, TrainingViews) and views.strong:
+            self._left = slice(views.weak, None)
         self._pool = ThreadPoolExecutor(options.threads, thread_name_prefix="ffcv")
         self._stream = torch.cuda.Stream(options.device) if options.device.type == "cuda" else None
         self._replacement = Replacement(listing, order, options.bad_files)
@@ -201,8 +206,12 @@ class FfcvSource:
         pixels = torch.empty(shape, dtype=torch.uint8, pin_memory=self._stream is not None)
         parts = min(self._options.threads, count)
         bounds = pairwise(count * part // parts for part in range(parts + 1))
-        slices = [self._pool.submit(self._fill, pixels.numpy(), draws, stored, todo, *bound) for bound in bounds]
-        return _Batch(pixels, draws, slices)
+        here = todo
+        if self._left is not None:
+            here = todo._replace(op=todo.op.copy())
+            here.op[self._left] = Op.Identity
+        slices = [self._pool.submit(self._fill, pixels.numpy(), draws, stored, here, *bound) for bound in bounds]
+        return _Batch(pixels, draws, slices, todo)
 
     def _finish(self, batch: _Batch) -> Views:
         """The batch, once all its slices are there, on the training device."""
@@ -213,17 +222,26 @@ class FfcvSource:
             return self._finish(self._start(self._replacement.after(batch.draws, failures)))
         device, positions = self._options.device, torch.from_numpy(batch.draws.index)
         if self._stream is None:
-            return Views(batch.pixels.to(device), positions.to(device))
+            views = Views(batch.pixels.to(device), positions.to(device))
+            self._augment_left(views.pixels, batch.todo)
+            return views
         # Never run on a GPU so far. Copied beside the computation, which waits for it on the device, not here.
         with torch.cuda.stream(self._stream):
             views = Views(
                 batch.pixels.to(device, non_blocking=True), positions.pin_memory().to(device, non_blocking=True)
             )
+            self._augment_left(views.pixels, batch.todo)
         computing = torch.cuda.current_stream(device)
         computing.wait_stream(self._stream)
         for tensor in views:
             tensor.record_stream(computing)  # its memory is not given to the next copy before it was read
         return views
+
+    def _augment_left(self, pixels: Tensor, todo: Plan) -> None:
+        """RandAugment of the views [v, n, h, w, 3] that still lack it, in place, on their device's current stream."""
+        if self._left is not None:
+            plain = pixels[self._left]
+            plain.copy_(gpu.augment_batch(plain, todo.op[self._left], todo.level[self._left]))
 
     def _fill(
         self, pixels: NDArray[np.uint8], draws: Draws, stored: Stored, todo: Plan, first: int, last: int

@@ -3,12 +3,13 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from bench import corpus, loader
+from bench import bars, contestants, corpus, loader, page_cache, stages
 from bench.__main__ import main
 from bench.decode_only import DecodeOnly
 from bench.faithful import check
@@ -53,7 +54,44 @@ def test_end_to_end(folder: Path, root: Path, tmp_path: Path, capsys: pytest.Cap
     text = next(tmp_path.glob("loader_*.md")).read_text()
     assert "decodes each sample once" in text
     assert loader.PUBLISHED in capsys.readouterr().out
+    assert "planning, share of a batch" in text
+    assert "| ffcv against published-style PIL loader | not measured | ≥ 4× | ≥ 6× |" in text
     assert next(tmp_path.glob("loader_*.png")).stat().st_size > 10_000
+
+
+def test_further_tables(folder: Path, root: Path, tmp_path: Path) -> None:
+    pytest.importorskip("ffcv")
+    assert bench(folder, tmp_path, "--pipelines", "ffcv", "--all", "--part-rounds", "1") == 0
+    found = json.loads(next(tmp_path.glob("loader_*.json")).read_text())
+    tables = {section["title"]: section for section in found["sections"]}
+    # Where the temporary folder's file system lives in memory, nothing is ever cold, and the report says so.
+    assert len(tables) == 5 or "page cache" in found["not_measured"]["cold"]
+    assert [row[0] for row in tables["Bars"]["rows"]][1:4] == [
+        "ffcv against published-style PIL loader",
+        "ffcv against decode-only limit",
+        "ffcv, strong views left to the device against decode-only limit",
+    ]
+    rows = [row[0] for row in tables["Stages, CPU ms per source image"]["rows"]]
+    assert rows == ["stage", *stages.STAGES, stages.REST, "whole"]
+    assert tables["Threads"]["rows"][0] == ["", "1 thread", "2 threads"]
+    assert [row[0] for row in tables["Ten times the data"]["rows"]] == ["", "ffcv"]
+    sizes = {series["name"]: series["samples"][0]["units"] for series in _series(tables["Ten times the data"])}
+    assert sizes["ffcv, 480 images"] == 10 * sizes["ffcv, 48 images"] == 480
+    text = next(tmp_path.glob("loader_*.md")).read_text()
+    assert "--stages --threads-scaling --cold --ten-times" in text
+    assert "## Threads" in text
+
+
+def test_stages_of_the_reference(root: Path, listing: Listing) -> None:
+    found = stages.section(listing, root, ["torchvision", "dali"], rounds=2)
+    assert found.rows[0] == ("stage", "torchvision", "share")
+    each = stages._milliseconds(found.raw["measurement"], "torchvision")
+    explained = sum(each[stage] for stage in (*stages.STAGES, stages.REST))
+    np.testing.assert_allclose(explained, each["whole"])
+
+
+def _series(section: dict[str, Any]) -> list[dict[str, Any]]:
+    return section["raw"]["measurement"]["series"]
 
 
 def test_without_arguments_the_help(capsys: pytest.CaptureFixture[str]) -> None:
@@ -86,14 +124,14 @@ def test_user_errors_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 @pytest.fixture
 def no_dali(monkeypatch: pytest.MonkeyPatch) -> None:
-    really = loader.open_source
+    really = contestants.open_source
 
     def open_source(name: str, *rest: object) -> object:
         if name == "dali":
             raise errors.MissingDependency("The pipeline 'dali' needs nvidia.dali. Run: pip install -e '.[dali]'")
         return really(name, *rest)
 
-    monkeypatch.setattr(loader, "open_source", open_source)
+    monkeypatch.setattr(contestants, "open_source", open_source)
     monkeypatch.setattr(loader, "NAMES", ("torchvision", "dali"))
 
 
@@ -131,7 +169,7 @@ class Unwritten:
 
 
 def test_pictures_are_compared_before_anything_is_timed(root: Path, listing: Listing) -> None:
-    reference, same, other = (loader._open_feed("torchvision", listing, root, 2) for _ in range(3))
+    reference, same, other = (contestants.open_feed("torchvision", listing, root, 2) for _ in range(3))
     blank = Feed(Unwritten(other._labeled), Unwritten(other._unlabeled), prefetch=2)
     try:
         check("same", same, reference)
@@ -152,12 +190,12 @@ def test_faster_than_decoding_alone_is_not_credible() -> None:
 
 def test_a_round_that_loses_images_is_an_error(listing: Listing) -> None:
     with pytest.raises(RuntimeError, match="once"):
-        loader._checked("x", lambda: np.zeros(48, np.int64), listing)()
+        contestants.checked("x", lambda: np.zeros(48, np.int64), listing)()
 
 
 def test_published_style_yields_normalised_float_views(listing: Listing) -> None:
     paths = [listing.path(index) for index in range(48)]
-    labeled, unlabeled = loader._streams(listing)
+    labeled, unlabeled = contestants.streams(listing)
     published = PublishedLoader(paths, (labeled, 8), (unlabeled, 40), workers=1)
     try:
         views, index = published._loaders[1].dataset[3]
@@ -179,3 +217,71 @@ def test_decode_only_decodes_each_file_once_a_round(listing: Listing) -> None:
         assert all(memory.any() for memory in limit._memory)
     finally:
         limit.close()
+
+
+def test_bars_are_judged() -> None:
+    rates = {bars.PUBLISHED: 100, "ffcv": 500, bars.LEFT: 560, bars.STOCK: 100, "dali": 150, bars.LIMIT: 1000}
+    series = tuple(Series(name, (Sample(0, 0, rate, 1.0),)) for name, rate in rates.items())
+    found = bars.section(Measurement("images/s", 1, 0, series), ("ffcv", 0.03))
+    assert [row[1:] for row in found.rows[1:]] == [
+        ("5.00× (5.00–5.00)", "≥ 4×: met", "≥ 6×: missed"),
+        ("50.0 % (50.0–50.0)", "≥ 28%: met", "≥ 45%: met"),
+        ("56.0 % (56.0–56.0)", "≥ 35%: met", "≥ 55%: met"),
+        ("1.50× (1.50–1.50)", "≥ 2×: missed", "≥ 3×: missed"),
+        ("3.00%", "< 2%: missed", "–"),
+    ]
+
+
+def test_dalis_stock_graph_loads_each_image_once_an_epoch(listing: Listing) -> None:
+    pytest.importorskip("nvidia.dali")
+    from bench.dali_stock import StockDali
+
+    paths = [listing.path(index) for index in range(48)]
+    labeled, unlabeled = contestants.streams(listing)
+    stock = StockDali(paths, (labeled, 8), (unlabeled, 40), threads=2)
+    try:
+        for _ in range(3):
+            assert sorted(stock.epoch()) == list(range(48))
+        *views, _ = stock._pipelines[1].run()
+        assert len(views) == 4
+        assert all(view.as_tensor().shape() == [40, 224, 224, 3] for view in views)
+    finally:
+        stock.close()
+
+
+def test_views_left_to_the_device_are_the_plain_ones(root: Path, listing: Listing) -> None:
+    """What is timed up to the hand-over: the crops that the device would augment, of the same images."""
+    whole, plain = (contestants.open_feed("torchvision", listing, root, 2, views) for views in (
+        contestants.UNLABELED_VIEWS, contestants.PLAIN
+    ))  # fmt: skip
+    try:
+        assert sorted(contestants.left_to_device(plain, listing)()) == list(range(48))
+        plain.seek(0, 0, 0)
+        for with_strong, without in zip(whole, plain, strict=True):
+            assert torch.equal(with_strong.unlabeled.index, without.unlabeled.index)
+            assert torch.equal(with_strong.unlabeled.pixels[:2], without.unlabeled.pixels[:2])
+            assert not torch.equal(with_strong.unlabeled.pixels[2:], without.unlabeled.pixels[2:])
+    finally:
+        whole.close()
+        plain.close()
+
+
+def test_pages_are_dropped_and_counted(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"x" * 50_000)
+    path.read_bytes()
+    assert page_cache.resident([path]) == 1
+    try:
+        page_cache.drop([path])
+    except DataError as error:
+        pytest.skip(f"this file system: {error}")
+    assert page_cache.resident([path]) == 0
+    path.read_bytes()
+    assert page_cache.resident([path]) > 0
+
+
+def test_files_that_stay_in_memory_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_bytes(b"x" * 50_000)
+    monkeypatch.setattr(page_cache.os, "posix_fadvise", lambda *given: None)
+    with pytest.raises(DataError, match="100% of the files stay"):
+        page_cache.drop([tmp_path / "file"])

@@ -1,4 +1,4 @@
-"""Files that went bad after they were listed: replaced alike in all pipelines, counted, named once, or the run stops."""
+"""Files that went bad after they were listed: replaced alike in all pipelines and named once, or the run stops."""
 
 import importlib.util
 import shutil
@@ -105,7 +105,8 @@ def test_replacements_depend_on_neither_ranks_nor_resuming(pipeline, spoilt):
 
 
 def test_too_many_bad_files_stop_the_run_with_the_list(pipeline, spoilt):
-    with pytest.raises(DataError, match=r"2 of 60 files cannot be decoded, more than engine\.bad_files=0\.02") as raised:
+    message = r"2 of 60 files cannot be decoded, more than engine\.bad_files=0\.02"
+    with pytest.raises(DataError, match=message) as raised:
         read(pipeline, spoilt, BadFiles(spoilt[0], limit=0.02))
     assert sum(str(spoilt[0].path(i)) in str(raised.value) for i in (3, 10, 11)) == 2
 

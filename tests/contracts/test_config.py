@@ -89,6 +89,7 @@ def test_set_is_typed_by_the_field():
         ("science.arch=resnet5", "did you mean resnet50"),
         ("engine.pipeline=dail", "did you mean dali"),
         ("engine.precision=fp8", "'fp8'"),
+        ("engine.strong_on=gpu", "'gpu'"),
         ("science.size=0", "size"),
     ],
 )

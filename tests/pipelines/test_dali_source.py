@@ -68,7 +68,7 @@ def opened(listing: Listing) -> Iterator[Callable[..., DaliSource]]:
     sources: list[DaliSource] = []
 
     def open_source(order, views=PLAIN, of: Listing = listing, **options) -> DaliSource:
-        sources.append(DaliSource(of, order, views, SourceOptions(**options)))
+        sources.append(DaliSource(of, order, views, SourceOptions(**{"dali_cut": "dali", **options})))
         return sources[-1]
 
     yield open_source
@@ -124,6 +124,20 @@ def test_cuts_are_pillows_within_one_grey_level(listing, opened, views) -> None:
     assert difference[:, :, 3:-3, 3:-3].max() <= 1
     if isinstance(views, EvaluationView):  # its window leaves the resized image's border out
         assert difference.max() <= 1
+
+
+@pytest.mark.parametrize("views", [TrainingViews(size=48, weak=2, strong=2), EvaluationView(64, 72)])
+def test_on_a_cpu_our_executor_cuts_pillows_bytes(listing, opened, views) -> None:
+    order = EvaluationOrder(listing.positions, batch=16)
+    if isinstance(views, TrainingViews):
+        order = training_order(batch=IMAGES, groups=1, steps=1)
+    reference = TorchvisionSource(listing, order, views, SourceOptions())
+    for threads in (1, 3):
+        for got, expected in zip(opened(order, views, dali_cut="auto", threads=threads), reference, strict=True):
+            assert torch.equal(got.index, expected.index)
+            assert torch.equal(got.pixels, expected.pixels)
+        reference.seek(0, 0)
+    reference.close()
 
 
 def save(image: Image.Image, path: Path, kind: str) -> None:
@@ -417,8 +431,9 @@ def test_gpu_graph() -> None:
     assert (decoder["adjust_orientation"], decoder["jpeg_fancy_upsampling"]) == (0, 1)
 
 
-def test_cpu_graph_decodes_once() -> None:
-    built = dali_source.build(lambda: (), TrainingViews(weak=3), 8, SourceOptions())
+@pytest.mark.parametrize(("dali_cut", "resizes"), [("dali", 3), ("auto", 0)])
+def test_cpu_graph_decodes_once(dali_cut, resizes) -> None:
+    built = dali_source.build(lambda: (), TrainingViews(weak=3), 8, SourceOptions(dali_cut=dali_cut))
     names = [name for name, _ in operators(built.serialize())]
     assert built.device_id is None
-    assert (names.count("decoders__Image"), names.count("Resize")) == (1, 3)
+    assert (names.count("decoders__Image"), names.count("Resize")) == (1, resizes)

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from pipelines.augment import gpu
 from pipelines.batch import Views
 from pipelines.errors import DataError
 from pipelines.feed import Feed
@@ -127,6 +128,47 @@ def test_the_pixels_are_those_of_the_torchvision_source(listing: Listing, beton:
     # One JPEG generation apart; a weak view only, because an operation may magnify that.
     got_png, wanted_png = (by_sample(batches)[png][:1].astype(int) for batches in (got, wanted))
     assert 0 < np.abs(got_png - wanted_png).mean() < 6
+
+
+@pytest.mark.parametrize("strong", [1, 2])
+def test_strong_views_left_to_the_device_are_the_same_bytes(
+    listing: Listing, beton: Path, strong: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The device is the CPU here; every image is in the order, the one that Pillow must decode too."""
+    views, calls = TrainingViews(size=48, weak=2, strong=strong), 0
+    really = gpu.augment_batch
+
+    def counted(*given: Any) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        return really(*given)
+
+    monkeypatch.setattr(gpu, "augment_batch", counted)
+    order = training_order(listing)
+    here = list(opened(listing, beton, order, views))
+    assert calls == 0  # auto, and no GPU
+    there = list(opened(listing, beton, order, views, replace(OPTIONS, strong_on="device")))
+    assert calls == len(there) == 12
+    assert_equal(there, here)
+    assert all(batch.pixels.is_contiguous() for batch in there)
+
+
+@pytest.mark.parametrize("views", [TrainingViews(size=48), EvaluationView(size=40, resize=52)], ids=["weak", "eval"])
+def test_nothing_is_left_to_the_device_where_nothing_is_strong(
+    listing: Listing, beton: Path, views: TrainingViews | EvaluationView, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(gpu, "augment_batch")
+    order = EvaluationOrder(listing.positions, batch=7)
+    left = opened(listing, beton, order, views, replace(OPTIONS, strong_on="device"))
+    assert_equal(list(left), list(opened(listing, beton, order, views)))
+
+
+@pytest.mark.parametrize(
+    ("strong_on", "device", "left"),
+    [("auto", "cpu", False), ("auto", "cuda", True), ("source", "cuda", False), ("device", "cpu", True)],
+)
+def test_who_augments(strong_on: Any, device: str, left: bool) -> None:
+    assert SourceOptions(torch.device(device), strong_on=strong_on).strong_left_to_device is left
 
 
 def test_pillow_decodes_what_libturbojpeg_refuses(listing: Listing, beton: Path) -> None:

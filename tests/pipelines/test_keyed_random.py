@@ -133,3 +133,21 @@ def test_nothing_is_remembered() -> None:
     keyed_random.bits(99, 98)
     np.testing.assert_array_equal(keyed_random.bits(4, np.arange(10)), first)
     np.testing.assert_array_equal(keyed_random.bits(4, np.arange(5, 10)), first[5:])
+
+
+def test_no_two_keys_share_a_number() -> None:
+    """Words that are summed, packed into too few bits or swapped would repeat a stream somewhere in this grid."""
+    seed, stream, passes, sample, view, draw = np.ogrid[:3, :3, :12, :40, :5, :47]
+    drawn = keyed_random.bits(seed, stream, passes, sample, view, draw)
+    assert drawn.shape == (3, 3, 12, 40, 5, 47)
+    assert np.unique(drawn).size == drawn.size == 1_015_200
+
+
+@pytest.mark.parametrize("words", [(1, 2), (2, 3), (3, 4), (2, 4), (1, 3)], ids=str)
+def test_two_words_running_together_are_uniform(words: tuple[int, int]) -> None:
+    """Along the diagonal of (pass, sample) and so on: an image's number in step with its pass, say."""
+    key = [np.arange(DRAWS) + value if place in words else value for place, value in enumerate(KEY)]
+    numbers = keyed_random.uniform(*key)
+    assert abs(chi_square(np.bincount((numbers * 1000).astype(int), minlength=1000))) < 3.5
+    pairs = 16 * (numbers[:-1] * 16).astype(int) + (numbers[1:] * 16).astype(int)
+    assert abs(chi_square(np.bincount(pairs, minlength=256))) < 3.5

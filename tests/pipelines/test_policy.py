@@ -132,6 +132,25 @@ def test_views_differ() -> None:
     assert (plan.op[2] == plan.op[3]).mean() == pytest.approx(1 / 16, abs=0.015)
 
 
+@pytest.mark.parametrize("stream", [Stream.LABELED, Stream.UNLABELED], ids=str)
+def test_one_sample_gets_fresh_uniform_draws_in_every_pass(stream: Stream) -> None:
+    """Along the passes, as along the samples: the labeled set is passed a thousand times."""
+    passes = np.arange(4000)
+    plan = planned(VIEWS, np.full(4000, 77), 300, 400, passes=passes, stream=stream)
+    for view in range(4):
+        boxes = np.unique(plan.crop[view], axis=0)
+        assert len(boxes) > 3950  # no stretch of passes comes again; a few boxes meet by chance
+        flip = plan.flip[view].astype(int)
+        assert abs(chi_square(np.bincount(2 * flip[:-1] + flip[1:], minlength=4))) < 3.5
+        area = plan.crop[view, :, 2].astype(float) * plan.crop[view, :, 3]
+        assert abs(np.corrcoef(area[:-1], area[1:])[0, 1]) < 0.06  # the standard deviation is 0.016
+    for view in (2, 3):
+        for k in range(2):
+            assert abs(chi_square(np.bincount(plan.op[view, :, k], minlength=16))) < 3.5
+        following = 16 * plan.op[view, :-1, 0].astype(int) + plan.op[view, 1:, 0]
+        assert abs(chi_square(np.bincount(following, minlength=256))) < 3.5
+
+
 # --- crops ----------------------------------------------------------------------------------------------------------
 
 SIZES = [

@@ -1,0 +1,130 @@
+"""Further questions to the loaders: more threads, files that are not in memory, ten times the data."""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import NamedTuple
+
+from bench import bars, corpus, page_cache, report
+from bench.contestants import beton, checked, epoch_of, open_feed
+from bench.decode_only import DecodeOnly
+from bench.measure import Contestant, Measurement, Spread, measure
+from pipelines.feed import Feed
+from pipelines.listing import Listing, list_images
+
+
+class Setting(NamedTuple):
+    """What the parts share with the main table."""
+
+    root: Path
+    listing: Listing
+    folder: Path  # where corpora lie
+    names: list[str]  # of the pipelines that can be opened
+    threads: int
+    rounds: int
+
+
+def scaling(setting: Setting) -> report.Section:
+    """Each pipeline's rate from 1 thread to all, beside what decoding alone makes of more threads."""
+    steps = [count for count in (2**power for power in range(20)) if count < setting.threads] + [setting.threads]
+    paths = [setting.listing.path(index) for index in range(len(setting.listing))]
+    with ExitStack() as opened:
+        contestants = []
+        for count in steps:
+            limit = DecodeOnly(paths, count)
+            opened.callback(limit.close)
+            contestants.append(_contestant(bars.LIMIT, count, checked(bars.LIMIT, limit.epoch, setting.listing)))
+            for name in setting.names:
+                feed = open_feed(name, setting.listing, setting.root, count)
+                opened.callback(feed.close)
+                contestants.append(_contestant(name, count, checked(name, epoch_of(feed), setting.listing)))
+        measured = measure(contestants, unit="images/s", rounds=setting.rounds)
+    rows = [("", *(f"{count} threads" if count > 1 else "1 thread" for count in steps))]
+    for name in (bars.LIMIT, *setting.names):
+        one = measured[f"{name}, 1 threads"]
+        each = [measured[f"{name}, {count} threads"] for count in steps]
+        rows.append((name, *(f"{series.rate.median:,.0f}: {report.ratio(series, one, False)}" for series in each)))
+    note = (
+        "images/s, and the multiple of one thread's rate. The feed, the plans and the consumer run beside the threads."
+    )
+    return report.Section("Threads", tuple(rows), note, {"measurement": measured})
+
+
+def _contestant(name: str, threads: int, run: Callable[[], int]) -> Contestant:
+    return Contestant(f"{name}, {threads} threads", run)
+
+
+def cold(setting: Setting) -> report.Section:
+    """Each pipeline with its files in the page cache, and with none of them there.
+
+    Raises DataError where the file system keeps them in memory.
+    """
+    files = [setting.listing.path(index) for index in range(len(setting.listing))]
+    if "ffcv" in setting.names:
+        files.append(beton(setting.root, setting.threads))
+    page_cache.drop(files)  # to know at once whether that works here
+    current: list[Feed] = []  # one at a time: pages that some open source has mapped would not be dropped
+
+    def close() -> None:
+        while current:
+            current.pop().close()
+
+    def reopened(name: str, forget: bool) -> Contestant:
+        def setup() -> None:
+            close()
+            if forget:
+                page_cache.drop(files)
+            else:
+                for file in files:
+                    file.read_bytes()
+            current.append(open_feed(name, setting.listing, setting.root, setting.threads))
+
+        def run() -> int:
+            return checked(name, epoch_of(current[0]), setting.listing)()
+
+        return Contestant(f"{name}, {'cold' if forget else 'warm'}", run, setup)
+
+    try:
+        contestants = [reopened(name, forget) for name in setting.names for forget in (False, True)]
+        measured = measure(contestants, unit="images/s", rounds=setting.rounds)
+    finally:
+        close()
+    rows: list[tuple[str, ...]] = [("", "warm, images/s", "cold, images/s", "cold against warm")]
+    for name in setting.names:
+        warm, from_disk = measured[f"{name}, warm"], measured[f"{name}, cold"]
+        rates = [f"{s.rate.median:,.0f} ({s.rate.low:,.0f}–{s.rate.high:,.0f})" for s in (warm, from_disk)]
+        rows.append((name, *rates, report.ratio(from_disk, warm, False)))
+    note = (
+        "Cold: the corpus's pages are dropped (posix_fadvise, checked with mincore) before each run. Both open the "
+        "pipeline anew, so these are rates of a first epoch. What the disk behind the machine keeps is not known."
+    )
+    return report.Section("Cold and warm page cache", tuple(rows), note, {"measurement": measured})
+
+
+def ten_times(setting: Setting) -> report.Section:
+    """The cost of an image where the corpus is ten times as large: more pieces of the same photographs."""
+    small = setting.listing
+    root = corpus.build(setting.folder, 10 * len(small))
+    large = list_images(root / "train")
+    with ExitStack() as opened:
+        contestants = []
+        for name in setting.names:
+            for listing, place in ((small, setting.root), (large, root)):
+                feed = open_feed(name, listing, place, setting.threads)
+                opened.callback(feed.close)
+                run = checked(name, epoch_of(feed), listing)
+                contestants.append(Contestant(f"{name}, {len(listing)} images", run))
+        measured = measure(contestants, unit="images/s", rounds=setting.rounds)
+    headings = (f"ms per image, {len(small)}", f"ms per image, {len(large)}", "ratio", "flat within the spread")
+    rows: list[tuple[str, ...]] = [("", *headings)]
+    for name in setting.names:
+        few, many = (_milliseconds(measured, f"{name}, {len(listing)} images") for listing in (small, large))
+        flat = many.low <= few.high
+        shown = [f"{spread.median:.3f} ({spread.low:.3f}–{spread.high:.3f})" for spread in (few, many)]
+        rows.append((name, *shown, f"{many.median / few.median:.3f}×", bars.verdict(flat)))
+    note = "Median and quartiles, of wall time with all threads; flat: the quartiles overlap, or more is cheaper."
+    return report.Section("Ten times the data", tuple(rows), note, {"measurement": measured})
+
+
+def _milliseconds(measured: Measurement, name: str) -> Spread:
+    return Spread.of([1000 / rate for rate in measured[name].rates])
