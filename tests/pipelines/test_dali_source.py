@@ -21,6 +21,7 @@ from pipelines import dali_source
 from pipelines.augment import pillow
 from pipelines.augment.ops import Op
 from pipelines.augment.policy import plan
+from pipelines.bad_files import Replacement
 from pipelines.batch import Views
 from pipelines.dali_source import DaliSource
 from pipelines.errors import DataError
@@ -237,7 +238,7 @@ def epochs(listing: Listing) -> list[list[Views]]:
     """Epochs 0, 1 and 2 of training_order(), each from a source of its own."""
     found = []
     for epoch in range(3):
-        source = DaliSource(listing, training_order(), PLAIN, SourceOptions())
+        source = DaliSource(listing, training_order(), PLAIN, SourceOptions(dali_cut="dali"))
         source.seek(epoch, 0)
         found.append(list(source))
         source.close()
@@ -323,10 +324,19 @@ def test_a_bad_file_is_named(listing, opened, epochs, tmp_path, damage) -> None:
     assert_same(list(source), epochs[0])  # mended, it starts again from the sought place
 
 
-def test_an_error_that_is_no_files_fault_is_passed_on(listing, opened, tmp_path) -> None:
-    """A file that was replaced after it was listed: smaller than its plan believes."""
+@pytest.mark.parametrize("dali_cut", ["dali", "cpu"])
+def test_a_file_of_another_size_than_listed_is_named(listing, opened, tmp_path, dali_cut) -> None:
     mine = copied(listing, tmp_path / "images")
     Image.new("RGB", (8, 8)).save(mine.path(0))
+    with pytest.raises(DataError, match="its size has changed") as caught:
+        list(opened(EvaluationOrder(mine.positions, batch=4), EvaluationView(32, 40), mine, dali_cut=dali_cut))
+    assert str(mine.path(0)) in str(caught.value)
+
+
+def test_an_error_that_is_no_files_fault_is_passed_on(listing, opened, tmp_path, monkeypatch) -> None:
+    mine = copied(listing, tmp_path / "images")
+    Image.new("RGB", (8, 8)).save(mine.path(0))
+    monkeypatch.setattr(Replacement, "decoded", lambda self, index: Image.new("RGB", (8, 8)))  # nothing is found wrong
     with pytest.raises(RuntimeError) as caught:
         list(opened(EvaluationOrder(mine.positions, batch=4), EvaluationView(32, 40), mine))
     assert str(mine.path(0)) in caught.value.__notes__[0]
@@ -339,10 +349,13 @@ def test_a_position_within_a_step_is_refused(opened) -> None:
         next(iter(source))
 
 
-def test_close_leaves_no_threads(listing, opened) -> None:
-    list(opened(training_order()))  # whatever the libraries start once and keep
+@pytest.mark.parametrize("dali_cut", ["dali", "cpu"])
+def test_close_leaves_no_threads(listing, opened, dali_cut) -> None:
+    first = opened(training_order(), dali_cut=dali_cut)
+    list(first)  # whatever the libraries start once and keep
+    first.close()
     before = threads()
-    source = DaliSource(listing, training_order(), PLAIN, SourceOptions(threads=3))
+    source = opened(training_order(), dali_cut=dali_cut, threads=3)
     batches = iter(source)
     next(batches)
     assert threads() > before
