@@ -8,6 +8,7 @@ from importlib import import_module
 from pipelines.errors import UserError
 
 SUBCOMMANDS = {
+    "convert": "images per second of the .beton converter, beside reading and writing alone and FFCV's own writer",
     "demo": "accuracy of the demo over seeds: supervised, FixMatch, DebiasPL, and DebiasPL on each pipeline",
     "loader": "source images per second of every pipeline, beside the published-style loader and the decode-only limit",
     "parity": "how far each pipeline and executor is from Pillow, and a picture to look at",

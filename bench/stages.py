@@ -138,7 +138,7 @@ def _of_ffcv(groups: list[_Group], listing: Listing, root: Path, opened: ExitSta
     not meet: so "crop" is decoding and cutting, "strong" is all three, and ``_milliseconds`` takes the differences.
     """
     from pipelines.decode_and_cut import decode_and_cut
-    from pipelines.ffcv_source import open_beton  # only here: it needs ffcv
+    from pipelines.beton_file import open_beton  # only here: it needs ffcv
 
     beton, table = open_beton(root / "ffcv" / "train.beton"), tables(UNLABELED_VIEWS.size, UNLABELED_VIEWS.size)
     decoding = DecodeOnly([listing.path(index) for group in groups for index in group.draws.index.tolist()], threads=1)

@@ -29,7 +29,7 @@ _INITIALISATION = 1001
 def read_data(recipe: Recipe) -> tuple[Split, Listing]:
     """The training split and the validation listing below the data root."""
     engine, root = recipe.engine, Path(recipe.engine.data)
-    train, validation = list_images(root / "train"), list_images(root / "val")
+    train, validation = list_images(root / "train", on_bad="keep"), list_images(root / "val")
     if train.classes != validation.classes:
         differing = sorted(set(train.classes) ^ set(validation.classes))
         raise DataError(f"{root}/train and {root}/val differ in their class folders: {', '.join(differing[:5])}.")

@@ -25,6 +25,8 @@ class BadFiles:
         self._known: dict[int, str] = {}
         self._news: list[int] = []
         self._lock = threading.Lock()  # sources report from threads of their own
+        for index, reason in listing.bad.items():
+            self.add(index, reason)
 
     @property
     def known(self) -> Mapping[int, str]:

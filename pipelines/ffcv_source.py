@@ -9,18 +9,13 @@ one batch need not wait for the slowest slice of the batch before.
 """
 
 import io
-import json
 import os
-import shlex
-import warnings
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from itertools import pairwise
-from pathlib import Path
 from typing import NamedTuple
 
-import numba
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -31,107 +26,15 @@ from pipelines.augment import cpu, gpu, pillow
 from pipelines.augment.ops import Op
 from pipelines.augment.policy import Plan, plan
 from pipelines.augment.randaugment import tables
-from pipelines.bad_files import Replacement
+from pipelines.bad_files import BadFiles, Replacement
 from pipelines.batch import Views
+from pipelines.beton_file import beton_of, left_out
 from pipelines.decode_and_cut import Stored, decode_and_cut
 from pipelines.errors import DataError
 from pipelines.listing import Listing
 from pipelines.options import SourceOptions
 from pipelines.order import Draws, Order
 from pipelines.views import EvaluationView, TrainingViews
-
-# Importing ffcv sets the thread counts of torch and numba to 1, which nobody asked for.
-_threads_before = torch.get_num_threads(), numba.get_num_threads()
-from ffcv.fields import IntField, RGBImageField  # noqa: E402
-from ffcv.reader import Reader  # noqa: E402
-from ffcv.types import ALLOC_TABLE_TYPE, HeaderType  # noqa: E402
-
-torch.set_num_threads(_threads_before[0])
-numba.set_num_threads(_threads_before[1])
-
-_FIELDS = {"image": RGBImageField, "label": IntField, "index": IntField}
-_RAW = 1
-"""The image field's mode where it holds pixels; where it holds a JPEG, the mode is 0."""
-
-
-class Beton(NamedTuple):
-    """A .beton file opened for reading; its arrays are in the order of the ``index`` field, whatever the rows' is."""
-
-    path: Path
-    content: NDArray[np.uint8]  # [bytes] the file, mapped read-only
-    stored: Stored  # [N]
-    label: NDArray[np.int64]  # [N]
-
-
-def sidecar_path(beton: Path) -> Path:
-    """Where the converter says what it made the file of."""
-    return beton.with_name(f"{beton.name}.json")
-
-
-def open_beton(path: Path) -> Beton:
-    """Raises DataError where the file is cut short, is not a .beton, or has other fields than the converter writes."""
-    size = path.stat().st_size
-    header = np.fromfile(path, HeaderType, count=1)
-    if not len(header):
-        raise DataError(f"{path} is cut short: it has only {size} bytes.")
-    rows, table = int(header[0]["num_samples"]), int(header[0]["alloc_table_ptr"])
-    try:
-        if not 0 < table <= size - rows * ALLOC_TABLE_TYPE.itemsize:  # the table ends the file: a cut is seen there
-            raise DataError(f"its {size} bytes end before its table of images does, so it is cut short")
-        reader = Reader(str(path))
-        found = {name: type(handler) for name, handler in reader.handlers.items()}
-        if found != _FIELDS:
-            raise DataError(f"it has the fields {', '.join(found)}, not image, label, index")
-        metadata = {name: reader.metadata[f"f{place}"] for place, name in enumerate(found)}
-        order = np.argsort(metadata["index"])
-        if not np.array_equal(metadata["index"][order], np.arange(rows)):
-            raise DataError(f"its index field is not the numbers from 0 to {rows - 1}, each once")
-        image = metadata["image"][order]
-        by_address = np.sort(reader.alloc_table, order="ptr")
-        at = np.searchsorted(by_address["ptr"], image["data_ptr"])
-        known = by_address[np.minimum(at, len(by_address) - 1)]
-        if np.any(known["ptr"] != image["data_ptr"]) or np.any(known["ptr"] + known["size"] > table):
-            raise DataError("it lacks some of the images that it lists")
-        raw = image["mode"] == _RAW
-        height, width = image["height"].astype(np.int32), image["width"].astype(np.int32)
-        if np.any(raw & (known["size"] != 3 * height.astype(np.uint64) * width)):
-            raise DataError("some of its raw images do not have the size that it states")
-    except (DataError, ValueError, AssertionError, LookupError, OverflowError) as error:  # what ffcv's Reader raises
-        raise DataError(f"{path} cannot be used: {error}.") from error
-    stored = Stored(known["ptr"].astype(np.int64), known["size"].astype(np.int64), height, width, raw)
-    return Beton(path, np.memmap(path, np.uint8, "r"), stored, metadata["label"][order])
-
-
-def _beton_of(listing: Listing, path: Path | None) -> Beton:
-    """The opened .beton, which is that of ``listing`` as far as can be told. Raises DataError where it is not."""
-    root = listing.root
-    command = f"python tools/convert_imagenet_to_ffcv.py --data {shlex.quote(str(root.parent))} --split {root.name}"
-    if path is None or not path.is_file():
-        missing = f"There is no file {path}." if path else "The ffcv pipeline reads a .beton file, but none is named."
-        raise DataError(f"{missing} Make it with: {command}")
-    sidecar = sidecar_path(path)
-    try:
-        beton = open_beton(path)
-        if sidecar.is_file():
-            try:
-                stated = json.loads(sidecar.read_text())
-                fingerprint, size = stated["fingerprint"], stated["bytes"]
-            except (ValueError, LookupError, TypeError) as error:
-                raise DataError(f"{sidecar} is not what the converter writes: {error!r}.") from error
-            if size != len(beton.content):
-                raise DataError(f"{path} has {len(beton.content)} bytes, but {sidecar} says {size}.")
-            if fingerprint != listing.fingerprint:
-                raise DataError(f"{path} was made from other files than those in {root}.")
-        else:
-            # Still usable (only the .beton was copied, say), but two listings can agree in what is left to compare.
-            warnings.warn(f"{sidecar} is missing: {path} is compared by its count and labels only.", stacklevel=3)
-        if len(beton.label) != len(listing):
-            raise DataError(f"{path} holds {len(beton.label)} images, but {root} has {len(listing)}.")
-        if not np.array_equal(beton.label, listing.labels):
-            raise DataError(f"{path} has other labels than the folders of {root}.")
-    except DataError as error:
-        raise DataError(f"{error} Convert again: {command}") from error
-    return beton
 
 
 class _Batch(NamedTuple):
@@ -154,7 +57,12 @@ class FfcvSource:
         options: SourceOptions,
     ) -> None:
         self._listing, self._order, self._views, self._options = listing, order, views, options
-        self._beton = _beton_of(listing, options.beton)
+        self._beton = beton_of(listing, options.beton)
+        self._row = np.full(len(listing), -1, np.int64)  # listing position → place in the .beton's arrays
+        self._row[self._beton.position] = np.arange(len(self._beton.position))
+        if (asked := getattr(order, "positions", None)) is not None:
+            bad = self._left_out(options.bad_files)
+            self._rows_of(asked[~np.isin(asked, bad)])  # now rather than after hours of training
         self._file = self._beton.path.open("rb")
         self._tables = tables(views.size, views.size)
         self._left: slice | None = None  # the views whose RandAugment is left to the device
@@ -196,7 +104,7 @@ class FfcvSource:
         """Plan a batch and hand its slices to the threads; no slice waits for another one, or another batch's."""
         if self._file.closed:
             raise RuntimeError("The source is closed.")
-        stored = self._beton.stored.at(draws.index)
+        stored = self._beton.stored.at(self._rows_of(draws.index))
         for offset, length in zip(stored.offset.tolist(), stored.length.tolist(), strict=True):
             # The disk reads all of the batch at once, ahead, not one image after another as the map's pages are missed.
             os.posix_fadvise(self._file.fileno(), offset, length, os.POSIX_FADV_WILLNEED)
@@ -212,6 +120,26 @@ class FfcvSource:
             here.op[self._left] = Op.Identity
         slices = [self._pool.submit(self._fill, pixels.numpy(), draws, stored, here, *bound) for bound in bounds]
         return _Batch(pixels, draws, slices, todo)
+
+    def _left_out(self, bad_files: BadFiles | None) -> list[int]:
+        """Files that the converter had to leave out are bad files, where the source may replace any."""
+        if bad_files is None:
+            return []
+        for index, reason in left_out(self._beton.path).items():
+            bad_files.add(index, f"left out of {self._beton.path.name}: {reason}")
+        return list(bad_files.known)
+
+    def _rows_of(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Places in the .beton's arrays. Raises DataError where a sample is not in the file."""
+        rows = self._row[positions]
+        if len(absent := np.unique(positions[rows < 0])):
+            why = left_out(self._beton.path).get(int(absent[0]), "it was not converted")
+            raise DataError(
+                f"{self._beton.path} lacks {len(absent)} of the samples that are asked for, such as sample "
+                f"{absent[0]}, {self._listing.path(int(absent[0]))} ({why}). Replace the files and convert again, or "
+                "take them out of the index file."
+            )
+        return rows
 
     def _finish(self, batch: _Batch) -> Views:
         """The batch, once all its slices are there, on the training device."""

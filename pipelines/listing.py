@@ -1,40 +1,44 @@
-"""One ImageFolder, listed once: the stable sample index, the labels and the image sizes.
+"""One folder of images, listed once: the stable sample index, the labels and the image sizes.
 
 A sample's *index* is its position in torchvision's sorted ImageFolder listing of the root; everything else in the
-project (published index files, orders, plans, label tables, .beton fields) speaks of samples by it.
+project (published index files, orders, plans, label tables, .beton fields) speaks of samples by it. A bad file keeps
+its position.
 """
 
 import hashlib
 import os
-import tempfile
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+import sys
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
-from torchvision.datasets.folder import IMG_EXTENSIONS
-from tqdm import tqdm
 
+from pipelines import listing_cache
 from pipelines.errors import DataError
+from pipelines.folder_scan import Scan, scan_classes, scan_flat, shown
+from pipelines.header_scan import read_sizes
 
+UNKNOWN = -1
+"""Label of a sample whose class is not known, or not to be known."""
 _NAMED_FILES = 5
 """How many offending files a message names before it only counts."""
 
 
 @dataclass(frozen=True, eq=False)
 class Listing:
-    """The images of ``root/<class>/…`` in torchvision's order."""
+    """The images of ``root/<class>/…`` in torchvision's order, or all images below ``root`` by relative path."""
 
     root: Path
-    classes: tuple[str, ...]
+    classes: tuple[str, ...]  # empty for a folder of unlabeled images
     paths: tuple[str, ...]  # relative to root, "/"-separated
-    labels: NDArray[np.int64]  # [N] the folder each image lies in
-    heights: NDArray[np.int32]  # [N] pixels of the stored image
+    labels: NDArray[np.int64]  # [N] the folder each image lies in; all UNKNOWN where that may not be known
+    heights: NDArray[np.int32]  # [N] pixels of the stored image; 0 for a bad file
     widths: NDArray[np.int32]  # [N]
+    bad: dict[int, str] = field(default_factory=dict)  # position → what is wrong with the file
+    withheld: str = ""  # digest of the labels that ``without_labels`` took away
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -50,92 +54,63 @@ class Listing:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over the sorted relative paths: the same data set has the same one on any machine."""
-        digest = hashlib.sha256()
-        for path in self.paths:
-            digest.update(os.fsencode(path) + b"\0")
-        return digest.hexdigest()
+        return hashlib.sha256(b"".join(os.fsencode(path) + b"\0" for path in self.paths)).hexdigest()
+
+    def without_labels(self) -> "Listing":
+        """The listing for those who must not know the labels: they are not in it."""
+        if self.withheld:
+            return self
+        return replace(self, labels=np.full(len(self), UNKNOWN, np.int64), withheld=_digest(self.labels))
+
+    def has_labels(self, labels: NDArray[np.int64]) -> bool:
+        """Whether the folders' labels are these; a listing without labels can still tell."""
+        return _digest(labels) == (self.withheld or _digest(self.labels))
 
 
-def list_images(root: Path) -> Listing:
-    """The listing of an ImageFolder, with the sizes from the images' headers (cached in the user's cache folder).
+def _digest(labels: NDArray[np.int64]) -> str:
+    return hashlib.sha256(np.ascontiguousarray(labels, "<i8").tobytes()).hexdigest()
 
-    Raises DataError where the folder or a class folder is missing or empty, or where files are not images.
+
+def list_images(root: Path, *, labeled: bool = True, on_bad: Literal["raise", "keep"] = "raise") -> Listing:
+    """The listing of a folder, with the sizes from the images' headers (remembered in the user's cache folder).
+
+    ``labeled``: ``root`` is an ImageFolder; otherwise its images lie at any depth, and their classes are unknown.
+    ``on_bad="keep"``: files that are no images keep their positions, have size 0, and are named in ``bad``.
+
+    Raises DataError where a folder is missing, empty or unreadable, or (``on_bad="raise"``) a file is no image.
     """
     if not root.is_dir():
         raise DataError(
-            f"There is no data folder {root}. It should hold one folder per class with images; "
+            f"There is no data folder {root}. It should hold {'one folder per class with ' if labeled else ''}images; "
             "name another with --data, or make the demo's with: python tools/make_demo_data.py"
         )
-    classes = tuple(sorted(entry.name for entry in os.scandir(root) if entry.is_dir()))
-    if not classes:
-        raise DataError(f"{root} has no class folders. Expected {root}/<class>/<image>.jpg")
-    paths: list[str] = []
-    labels: list[int] = []
-    for label, name in enumerate(classes):
-        found = list(_images_below(root / name))
-        if not found:
-            raise DataError(
-                f"The class folder {root / name} holds no image ({', '.join(IMG_EXTENSIONS)}). "
-                "Remove it, or put its images back."
-            )
-        paths.extend(path.relative_to(root).as_posix() for path in found)
-        labels.extend([label] * len(found))
-    heights, widths = _sizes(root, paths)
-    return Listing(root, classes, tuple(paths), np.asarray(labels, np.int64), heights, widths)
-
-
-def _images_below(folder: Path) -> Iterable[Path]:
-    """Images of one class in the order of torchvision.datasets.ImageFolder."""
-    for parent, _, names in sorted(os.walk(folder, followlinks=True)):
-        for name in sorted(names):
-            if name.lower().endswith(IMG_EXTENSIONS):
-                yield Path(parent, name)
-
-
-def _sizes(root: Path, paths: list[str]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Heights and widths of all images, read from their headers unless no file has changed since they last were."""
-    with ThreadPoolExecutor(max_workers=16) as pool:  # waiting for the file system, not computing
-        stats = list(pool.map(lambda path: os.stat(root / path), paths))
-    digest = hashlib.sha256(os.fsencode(root.resolve()))
-    for path, stat in zip(paths, stats, strict=True):
-        digest.update(os.fsencode(path) + f"\0{stat.st_size} {stat.st_mtime_ns}\0".encode())
-    cache = _cache_folder() / f"{digest.hexdigest()}.npy"
-    if cache.exists():
-        heights, widths = np.load(cache)
-        return heights, widths
-
-    with ThreadPoolExecutor(max_workers=16) as pool:
-        read = pool.map(lambda path: _header_size(root / path), paths)
-        sizes = list(tqdm(read, f"reading headers in {root.name}", len(paths), unit=" images", leave=False, delay=1))
-    bad = [f"{root / path}: {size}" for path, size in zip(paths, sizes, strict=True) if isinstance(size, str)]
-    if bad:
+    scan = scan_classes(str(root)) if labeled else scan_flat(str(root))
+    widths, heights, bad = _sizes(root, scan, "classes" if labeled else "flat")
+    if bad and on_bad == "raise":
         more = f"\n  … and {len(bad) - _NAMED_FILES} more" if len(bad) > _NAMED_FILES else ""
-        named = "\n  ".join(bad[:_NAMED_FILES])
+        first = list(bad.items())[:_NAMED_FILES]
+        named = "\n  ".join(f"{root}/{shown(scan.names[index])}: {reason}" for index, reason in first)
         raise DataError(f"Not readable as images (remove or replace them):\n  {named}{more}")
-    widths, heights = np.asarray(sizes, np.int32).reshape(-1, 2).T
-    _save_atomically(cache, np.stack([heights, widths]))
-    return heights, widths
+    labels = scan.labels if labeled else np.full(len(scan.names), UNKNOWN, np.int64)
+    return Listing(root, scan.classes, tuple(scan.names), labels, heights, widths, bad)
 
 
-def _header_size(path: Path) -> tuple[int, int] | str:
-    """(width, height), or what is wrong with the file."""
-    try:
-        with Image.open(path) as image:
-            return image.size
-    except (OSError, Image.DecompressionBombError) as error:
-        return "not an image" if isinstance(error, UnidentifiedImageError) else str(error)
-
-
-def _cache_folder() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "debiaspl" / "sizes"
-
-
-def _save_atomically(path: Path, array: NDArray[np.int32]) -> None:
-    """Write a cache file; a folder that cannot be written costs the cache, not the run."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".npy", delete=False) as file:
-            np.save(file, array)
-        os.replace(file.name, path)
-    except OSError:
-        return
+def _sizes(root: Path, scan: Scan, kind: str) -> tuple[NDArray[np.int32], NDArray[np.int32], dict[int, str]]:
+    """Widths and heights of all images; only headers that are not remembered are read."""
+    cache, names = listing_cache.cache_path(root, kind), listing_cache.joined(scan.names)
+    with listing_cache.one_at_a_time(cache):
+        old = listing_cache.load(cache)
+        changes = ""
+        if old is None:
+            widths, heights = np.zeros(len(scan.names), np.int32), np.zeros(len(scan.names), np.int32)
+        else:
+            widths, heights, changes = listing_cache.reuse(old, scan, names)
+        todo = np.flatnonzero(widths == 0)
+        if changes:
+            line = f"{root} has changed since it was last listed: {changes}; reading {len(todo)} headers"
+            print(line, file=sys.stderr)
+        widths[todo], heights[todo], found = read_sizes(str(root), [scan.names[index] for index in todo])
+        if old is None or changes or len(found) < len(todo):
+            content = listing_cache.Remembered(names, scan.labels, scan.bytes, scan.times, widths, heights)
+            listing_cache.save(cache, content)
+    return widths, heights, {int(todo[index]): reason for index, reason in found.items()}

@@ -96,13 +96,13 @@ class TrainingOrder:
             )
         self.seed, self.stream = seed, stream
         self.batch, self.steps, self.continuous = batch, steps, continuous
-        self._positions = np.asarray(positions, np.int64)
+        self.positions = np.asarray(positions, np.int64)
         self._group = batch // groups
         self._own_groups = range(rank * groups // world, (rank + 1) * groups // world)
         self._permutation = lru_cache(maxsize=2)(self._permute)  # a batch may touch two passes
 
     def _permute(self, pass_: int) -> NDArray[np.int64]:
-        return permutation(self.seed, self.stream, pass_, self._positions)
+        return permutation(self.seed, self.stream, pass_, self.positions)
 
     def __len__(self) -> int:
         return self.steps * len(self._own_groups)
@@ -111,7 +111,7 @@ class TrainingOrder:
         """``count`` samples of ``epoch`` from ``start`` on."""
         at = np.arange(start, start + count)
         if self.continuous:
-            passes, offsets = np.divmod(epoch * self.steps * self.batch + at, len(self._positions))
+            passes, offsets = np.divmod(epoch * self.steps * self.batch + at, len(self.positions))
         else:
             passes, offsets = np.full(count, epoch), at
         index = np.empty(count, np.int64)
@@ -152,7 +152,8 @@ class EvaluationOrder:
     seed = 0  # nothing is drawn
 
     def __init__(self, positions: NDArray[np.int64], *, batch: int, rank: int = 0, world: int = 1) -> None:
-        self._own = np.asarray(positions, np.int64)[rank::world]
+        self.positions = np.asarray(positions, np.int64)
+        self._own = self.positions[rank::world]
         self._batch, self._world = batch, world
 
     def __len__(self) -> int:

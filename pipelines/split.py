@@ -1,12 +1,13 @@
 """Which samples are labeled, which are not, and what training may know of each.
 
 The published index files are CSVs with a column ``Index`` (the sample's index in the listing) and, where CLIP labeled
-the data, ``PseudoLabel`` and ``Probs``. Only a Split's own tables reach training: with pseudo-labels the true ones
-are not in them.
+the data, ``PseudoLabel`` and ``Probs``. Only a Split reaches training, and it holds no label but those in its own
+tables: its listing comes without, and with pseudo-labels the true ones are not in the tables either.
 """
 
 import csv
 import hashlib
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +18,9 @@ import torch
 from numpy.typing import NDArray
 
 from pipelines.errors import DataError
+from pipelines.listing import UNKNOWN as UNKNOWN
 from pipelines.listing import Listing
-
-UNKNOWN = -1
-"""Label of a sample whose class training may not know."""
+from pipelines.split_file import check_index_file
 
 
 class ClipTargets(NamedTuple):
@@ -32,13 +32,16 @@ class ClipTargets(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """The labeled and unlabeled samples of one listing."""
+    """The labeled and unlabeled samples of one listing, whose own labels it forgets."""
 
-    listing: Listing
+    listing: Listing  # without labels, whatever was given
     labeled: NDArray[np.int64]  # listing positions
     unlabeled: NDArray[np.int64]
     labels: NDArray[np.int64]  # [N] label of each labeled sample, UNKNOWN for all others
     clip: ClipTargets | None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "listing", self.listing.without_labels())
 
     @property
     def fingerprint(self) -> str:
@@ -87,18 +90,22 @@ def find_file(root: Path, names: Sequence[str]) -> Path:
         if (root / name).is_file():
             return root / name
     wanted = " or ".join(str(root / name) for name in names)
-    raise DataError(f"There is no {wanted}. Put it there, or name another file (see --help, --set engine.…_csv).")
+    raise DataError(
+        f"There is no {wanted}. Put it there, make it with python tools/make_splits.py, or name another file "
+        "(see --help, --set engine.…_csv)."
+    )
 
 
 def read_index_file(path: Path, listing: Listing) -> IndexFile:
-    """Read and check one index file against its listing."""
+    """Read and check one index file against its listing, and against the split file beside it if there is one."""
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = csv.DictReader(file)
-            columns = rows.fieldnames or []
-            if "Index" not in columns:
-                raise DataError(f"{path} has no column 'Index' (its columns: {', '.join(columns) or 'none'}).")
-            data = list(rows)
+        content = path.read_bytes()
+        check_index_file(path, content, listing)
+        rows = csv.DictReader(io.StringIO(content.decode(), newline=""))
+        columns = rows.fieldnames or []
+        if "Index" not in columns:
+            raise DataError(f"{path} has no column 'Index' (its columns: {', '.join(columns) or 'none'}).")
+        data = list(rows)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"Cannot read the index file {path}: {error}") from error
     if not data:

@@ -7,6 +7,7 @@ import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 
+from debiaspl.evaluation.truth import true_labels
 from pipelines.split import Split
 
 matplotlib.use("Agg")
@@ -80,7 +81,6 @@ def draw_pseudo_labels(
 
 
 def true_counts(split: Split) -> NDArray[np.float64]:
-    """True number of unlabeled images per class, from their folders: for reports only, training never sees it."""
-    listing = split.listing
-    counts = np.bincount(listing.labels[split.unlabeled], minlength=len(listing.classes))
-    return counts.astype(np.float64)
+    """True number of unlabeled images per class: for reports only, training never sees it."""
+    labels = true_labels(split.listing)[split.unlabeled]
+    return np.bincount(labels, minlength=len(split.listing.classes)).astype(np.float64)

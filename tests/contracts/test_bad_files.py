@@ -36,11 +36,10 @@ def spoilt(image_folder, load_script, tmp_path):
     root = tmp_path / "data" / "train"
     shutil.copytree(image_folder, root)
     listing = list_images(root)
-    beton = tmp_path / "train.beton"
+    beton = tmp_path / "data/ffcv/train.beton"
     converter = load_script("tools/convert_imagenet_to_ffcv.py")
-    converter.convert(listing, beton, converter.Encoding(), workers=2)
-    ffcv_source = importlib.import_module("pipelines.ffcv_source")
-    stored = ffcv_source.open_beton(beton).stored
+    assert converter.main(["--data", str(root.parent), "--split", "train"]) == 0
+    stored = importlib.import_module("pipelines.beton_file").open_beton(beton).stored
     for index in (3, 10, 11):
         listing.path(index).write_bytes(b"\xff\xd8 this was a picture")
         with beton.open("r+b") as file:

@@ -18,7 +18,7 @@ ALLOWED = {
 OURS = {*ALLOWED, "tests"}
 OPTIONAL = {
     "nvidia": {"pipelines/dali_source.py"},
-    "ffcv": {"pipelines/ffcv_source.py", "tools/convert_imagenet_to_ffcv.py"},
+    "ffcv": {"pipelines/ffcv_format.py"},
     "faiss": {"debiaspl/evaluation/knn.py"},
     "open_clip": {"tools/make_clip_targets.py"},
 }
@@ -52,6 +52,18 @@ def test_optional_packages_are_imported_in_their_own_files():
         name = path.relative_to(ROOT).as_posix()
         for package in {module.split(".")[0] for module in imported(path)} & OPTIONAL.keys():
             assert name in OPTIONAL[package] or name.startswith("bench/"), f"{name} imports {package}"
+
+
+def test_only_the_evaluation_reaches_true_labels():
+    """tests/debiaspl/test_leak_guard.py shows that training is blind to them."""
+    for path in (p for package in ALLOWED for p in sources(package)):
+        name = path.relative_to(ROOT).as_posix()
+        if "debiaspl.evaluation.truth" in imported(path):
+            assert name.startswith("debiaspl/evaluation/"), f"{name} imports the true labels"
+        if name.startswith("debiaspl/"):
+            reads = [n for n in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(n, ast.Attribute)]
+            taken = {ast.unparse(n) for n in reads if n.attr == "labels" and "listing" in ast.unparse(n.value)}
+            assert not taken, f"{name} reads {taken}"
 
 
 @pytest.mark.parametrize("folder", ["debiaspl/objectives", "debiaspl/models"])

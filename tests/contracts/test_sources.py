@@ -65,13 +65,15 @@ def not_stored_as_it_is(listing: Listing) -> NDArray[np.bool_]:
 
 
 @pytest.fixture(scope="module")
-def convert(load_script: Callable[[str], Any], tmp_path_factory: pytest.TempPathFactory) -> Callable[[Listing], Path]:
+def convert(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Listing], Path]:
     """The .beton of a listing."""
 
     def convert(of: Listing) -> Path:
-        converter = load_script("tools/convert_imagenet_to_ffcv.py")
         beton: Path = tmp_path_factory.mktemp("ffcv") / "train.beton"
-        converter.convert(of, beton, converter.Encoding(), workers=2)
+        from pipelines.conversion.convert import convert as write  # needs ffcv
+        from pipelines.conversion.one_image import Encoding
+
+        write(of, beton, Encoding(), workers=2)
         return beton
 
     return convert

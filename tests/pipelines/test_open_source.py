@@ -63,8 +63,9 @@ def break_import(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str, Excepti
 
     def break_import(pipeline: str, package: str, error: Exception) -> None:
         module = f"{pipeline}_source"
+        ours = {f"pipelines.{module}", "pipelines.beton_file", "pipelines.ffcv_format"}  # what stands on a package
         for name in list(sys.modules):
-            if name == f"pipelines.{module}" or f"{name}.".startswith(f"{package}."):
+            if name in ours or f"{name}.".startswith(f"{package}."):
                 monkeypatch.delitem(sys.modules, name)
         monkeypatch.delattr(pipelines, module, raising=False)
         monkeypatch.setattr(sys, "meta_path", [_Blocker(package, error), *sys.meta_path])

@@ -99,7 +99,8 @@ def test_labels_are_known_of_labeled_samples_only(listing: Listing, write: Write
     assert split.labels.dtype == np.int64
     assert UNKNOWN < 0
     assert split.clip is None
-    assert split.listing is listing
+    assert split.listing.paths == listing.paths
+    assert set(split.listing.labels.tolist()) == {UNKNOWN}
 
 
 def test_the_listing_keeps_its_labels(listing: Listing, write: Write) -> None:

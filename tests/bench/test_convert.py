@@ -1,0 +1,29 @@
+"""``python -m bench convert`` from end to end on a tiny corpus."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("ffcv", reason="the converter writes with ffcv: pip install -e '.[ffcv]'")
+
+from bench import convert
+from bench.__main__ import main
+
+
+def test_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--images", "24", "--rounds", "1", "--threads", "2", "--memory", "5"]
+    assert main(["convert", *options, "--corpus", str(tmp_path / "corpus"), "--out", str(tmp_path / "out")]) == 0
+    found = json.loads(next((tmp_path / "out").glob("convert_*.json")).read_text())
+    units = {each["name"]: [sample["units"] for sample in each["samples"]] for each in found["measurement"]["series"]}
+    some = [convert.DECODE, convert.DECODED, convert.FFCV, convert.SHRUNK]
+    assert units == {convert.COPY: [24], convert.KEPT: [24], **{name: [6] for name in some}}
+    assert found["settings"]["peak memory, 5 small files"].endswith(" MiB")
+    assert convert.KEPT in capsys.readouterr().out
+    assert [path.name for path in (tmp_path / "corpus").iterdir() if path.name.startswith(".")] == []
+
+
+def test_what_cannot_be_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["convert", "--images", "0"])
+    assert "whole number from 1" in capsys.readouterr().err

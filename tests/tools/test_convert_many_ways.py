@@ -1,0 +1,259 @@
+"""The converter's other ways: odd files, raw pixels, subsets, shards, verification, a warm cache."""
+
+import csv
+import json
+import os
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, PngImagePlugin
+
+pytest.importorskip("ffcv", reason="the converter writes with ffcv: pip install -e '.[ffcv]'")
+
+from ffcv.fields.rgb_image import CenterCropRGBImageDecoder
+
+from pipelines.conversion import source_file
+from pipelines.conversion.convert import scan
+from tests.tools.test_convert_imagenet_to_ffcv import convert, data, loaded, names, originals, photo, stored
+
+__all__ = ["data"]  # the fixture
+ROOT = Path(__file__).parents[2]
+
+
+def truncated(path: Path) -> None:
+    photo(80, 60, 1).save(path)
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def orientated(path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    photo(80, 60, 2).save(path, exif=exif)
+
+
+def animated(path: Path) -> None:
+    photo(40, 30, 3).save(path, "GIF", save_all=True, append_images=[photo(40, 30, 4)])
+
+
+def bomb(path: Path) -> None:
+    photo(40, 30, 5).save(path, "PNG")
+    content = bytearray(path.read_bytes())
+    content[16:24] = (60000).to_bytes(4) * 2
+    content[29:33] = zlib.crc32(content[12:29]).to_bytes(4)
+    path.write_bytes(content)
+
+
+def jpeg_bomb(path: Path) -> None:
+    photo(40, 30, 5).save(path)
+    content = bytearray(path.read_bytes())
+    at = content.index(b"\xff\xc0")
+    content[at + 5 : at + 9] = (60000).to_bytes(2) * 2
+    path.write_bytes(content)
+
+
+# name → how it is made, its fate, the beginning of the reason
+ODD: dict[str, tuple[Callable[[Path], object], str, str]] = {
+    "truncated.jpg": (truncated, "left out", "truncated: "),
+    "header only.jpg": (lambda path: path.write_bytes(b"\xff\xd8\xff\xe0\0\x10JFIF"), "left out", "truncated: "),
+    "empty.jpg": (lambda path: path.write_bytes(b""), "left out", "empty file"),
+    "text.jpg": (lambda path: path.write_text("not found\n" * 30), "left out", "not an image"),
+    "cmyk.jpg": (lambda path: photo(52, 44, 6).convert("CMYK").save(path), "stored as pixels", "CMYK"),
+    "grey.jpg": (lambda path: photo(52, 44, 7).convert("L").save(path), "kept as it is", "grey JPEG"),
+    "sixteen.png": (
+        lambda path: Image.fromarray(np.arange(2500, dtype=np.uint16).reshape(50, 50) * 26).save(path),
+        "stored as pixels",
+        "16 bits: cut to 8 as Pillow does",
+    ),
+    "png.JPEG": (lambda path: photo(50, 40, 8).save(path, "PNG"), "stored as pixels", "PNG named .JPEG"),
+    "webp.JPEG": (lambda path: photo(50, 40, 9).save(path, "WEBP"), "stored as pixels", "WEBP named .JPEG"),
+    "turned.jpg": (orientated, "kept as it is", "EXIF rotation ignored, as torchvision does: orientation 6"),
+    "animated.jpg": (animated, "stored as pixels", "GIF named .jpg; mode P; animated: the first of 2"),
+    "bomb.png": (bomb, "left out", "absurd dimensions: "),
+    "bomb.jpg": (jpeg_bomb, "left out", "absurd dimensions: 60000 × 60000, refused before decoding"),
+    "dangling.jpg": (lambda path: path.symlink_to("nowhere"), "left out", "cannot be read: dangling symlink"),
+    "forbidden.jpg": (lambda path: photo(50, 40, 10).save(path), "left out", "cannot be read: Permission denied"),
+}
+ORDINARY = ("zwei Wörter é.jpg", "plain.JPEG", "plain.png")
+
+
+@pytest.fixture
+def odd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    root = tmp_path / "odd data"
+    (root / "train" / "züge").mkdir(parents=True)
+    for name, (make, _, _) in ODD.items():
+        make(root / "train" / "züge" / name)
+    for name in ORDINARY:
+        photo(60, 50, 11).save(root / "train" / "züge" / name)
+    really = os.open
+
+    def open_(path: str, *rest: int, **more: int) -> int:
+        if str(path).endswith("forbidden.jpg"):  # the tests may run as root, whom nothing is forbidden
+            raise PermissionError(13, "Permission denied", path)
+        return really(path, *rest, **more)
+
+    monkeypatch.setattr(source_file.os, "open", open_)
+    return root
+
+
+def listed(beton: Path) -> dict[str, tuple[str, str]]:
+    """Path → fate and reason, as the list of odd files has them."""
+    with Path(f"{beton}.files.csv").open(newline="", encoding="utf-8") as file:
+        return {row["path"]: (row["fate"], row["reason"]) for row in csv.DictReader(file)}
+
+
+@pytest.mark.parametrize("check", ["header", "decode"])
+def test_every_odd_file_has_its_fate(odd: Path, check: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert convert(odd, "--split", "train", "--check", check) == 0
+    beton, listing = odd / "ffcv" / "train.beton", scan(odd / "train")
+    found = listed(beton)
+    assert found.keys() == {f"züge/{name}" for name in ODD}
+    for name, (_, fate, reason) in ODD.items():
+        assert found[f"züge/{name}"][0] == fate, name
+        assert found[f"züge/{name}"][1].startswith(reason), (name, found[f"züge/{name}"])
+    metadata, images = stored(beton)
+    wanted = [at for at, path in enumerate(listing.paths) if found.get(path, ("",))[0] != "left out"]
+    assert metadata["f2"].tolist() == wanted
+    for row, at in enumerate(wanted):
+        if metadata["f0"]["mode"][row]:
+            assert images[row] == Image.open(listing.path(at)).convert("RGB").tobytes()
+        else:
+            assert images[row] == listing.path(at).read_bytes()
+    out = capsys.readouterr().out
+    for line in ("left out: truncated", "stored as pixels: CMYK", "kept as it is: grey JPEG", "left out: not an image"):
+        assert line in out
+    sidecar = json.loads(Path(f"{beton}.json").read_text())
+    assert [path for _, path, _ in sidecar["left_out"]] == [
+        path for path, (fate, _) in found.items() if fate == "left out"
+    ]
+    pixels, _, indices = loaded(beton, CenterCropRGBImageDecoder((32, 32), ratio=1))
+    assert len(pixels) == len(indices) == len(wanted)
+    assert convert(odd, "--split", "train", "--verify") == 0
+
+
+def test_only_decoding_finds_damage_within(data: Path) -> None:
+    path = data / "train/ant/3.JPEG"
+    content = bytearray(path.read_bytes())
+    begin = len(content) // 2
+    content[begin : begin + 60] = b"\xff\xd0" * 30
+    path.write_bytes(content)
+    beton = data / "ffcv" / "train.beton"
+    assert convert(data, "--split", "train") == 0
+    assert "ant/3.JPEG" not in listed(beton)
+    assert convert(data, "--split", "train", "--check", "decode") == 0
+    assert "libjpeg warns: " in listed(beton)["ant/3.JPEG"][1]
+
+
+def test_text_bombs_are_left_out(data: Path) -> None:
+    notes = PngImagePlugin.PngInfo()
+    notes.add_text("x", "y" * (1 << 27), zip=True)
+    photo(30, 30, 1).save(data / "train/ant/9.png", pnginfo=notes)
+    assert convert(data, "--split", "train") == 0
+    assert listed(data / "ffcv" / "train.beton")["ant/9.png"][0] == "left out"
+
+
+def test_raw_pixels_and_a_share_of_them(data: Path) -> None:
+    listing, beton = scan(data / "train"), data / "ffcv" / "train.beton"
+    assert convert(data, "--split", "train", "--mode", "raw") == 0
+    metadata, images = stored(beton)
+    assert metadata["f0"]["mode"].all()
+    for path, image in zip(listing.paths, images, strict=True):
+        assert image == Image.open(data / "train" / path).convert("RGB").tobytes(), path
+    loaded(beton, CenterCropRGBImageDecoder((40, 40), ratio=1))
+    assert convert(data, "--split", "train", "--mode", "proportion", "--raw-share", "0.4") == 0
+    modes = stored(beton)[0]["f0"]["mode"]
+    assert 2 < modes.sum() < len(modes)
+    loaded(beton, CenterCropRGBImageDecoder((40, 40), ratio=1))
+    assert convert(data, "--split", "train", "--mode", "proportion", "--raw-share", "0.4", "--shard", "2/2") == 0
+    part = stored(beton.with_name("train.beton.part-2-of-2"))[0]
+    np.testing.assert_array_equal(part["f0"]["mode"], modes[-len(part) :])  # the choice is the sample's own
+
+
+def test_a_subset_keeps_the_listings_positions(data: Path) -> None:
+    (data / "some.csv").write_text("Index\n7\n2\n5\n")
+    assert convert(data, "--split", "train", "--subset", str(data / "some.csv")) == 0
+    metadata, images = stored(data / "ffcv" / "train.beton")
+    assert metadata["f2"].tolist() == [2, 5, 7]
+    assert images == [originals(scan(data / "train"))[index] for index in (2, 5, 7)]
+    _, _, indices = loaded(data / "ffcv" / "train.beton", CenterCropRGBImageDecoder((32, 32), ratio=1))
+    assert indices.tolist() == [2, 5, 7]
+    with pytest.raises(SystemExit):
+        convert(data, "--subset", str(data / "some.csv"))
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+def test_merged_shards_are_the_bytes_of_one_conversion(odd: Path, shards: int) -> None:
+    folder = odd / "ffcv"
+    assert convert(odd, "--split", "train") == 0
+    whole = {name: (folder / name).read_bytes() for name in names(folder) if not name.endswith(".json")}
+    for path in folder.iterdir():
+        path.unlink()
+    for shard in range(1, shards + 1):
+        assert convert(odd, "--split", "train", "--shard", f"{shard}/{shards}") == 0
+        assert convert(odd, "--split", "train", "--shard", f"{shard}/{shards}", "--verify") == 0
+    assert convert(odd, "--split", "train", "--merge") == 0
+    for name, content in whole.items():
+        assert (folder / name).read_bytes() == content, name
+    assert convert(odd, "--split", "train", "--verify") == 0
+    loaded(folder / "train.beton", CenterCropRGBImageDecoder((32, 32), ratio=1))
+
+
+def test_parts_that_do_not_fit_are_not_merged(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def refused(message: str) -> None:
+        assert convert(data, "--split", "train", "--merge") == 2
+        assert message in capsys.readouterr().err
+
+    refused("no parts")
+    assert convert(data, "--split", "train", "--shard", "1/2") == 0
+    refused("there are no [2]")
+    assert convert(data, "--split", "train", "--shard", "2/2", "--quality", "50") == 0
+    refused("quality 90 (now 50)")
+    assert convert(data, "--split", "train", "--shard", "2/2") == 0
+    part = data / "ffcv" / "train.beton.part-2-of-2"
+    start = int(stored(part)[0]["f0"]["data_ptr"][1])
+    flip(part, start + 5)
+    refused("is damaged at sample")
+    assert not (data / "ffcv" / "train.beton").exists()
+    assert convert(data, "--split", "train", "--shard", "1/30") == 2
+
+
+def flip(path: Path, at: int) -> None:
+    with path.open("r+b") as file:
+        file.seek(at)
+        (byte,) = file.read(1)
+        file.seek(at)
+        file.write(bytes([byte ^ 4]))
+
+
+def test_verify_finds_any_flipped_byte(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert convert(data, "--split", "train") == 0
+    beton = data / "ffcv" / "train.beton"
+    metadata, _ = stored(beton)
+    assert convert(data, "--split", "train", "--verify") == 0
+    sample, size = int(metadata["f0"]["data_ptr"][4]), beton.stat().st_size
+    places = {sample + 9: "sample 4", 3300: "tables", sample - sample % (1 << 21) - 1: "padding", size - 3: "tables"}
+    places |= {3100: "tables", 9: "tables", 20: "tables", size - 24 * 13 - 1: "padding"}
+    for place, problem in places.items():
+        flip(beton, place)
+        capsys.readouterr()
+        assert convert(data, "--split", "train", "--verify") == 2, place
+        assert problem in capsys.readouterr().err, place
+        flip(beton, place)
+    assert convert(data, "--split", "train", "--verify") == 0
+    source = data / "train/bee/really_png.JPEG"
+    flip(source, 200)
+    assert convert(data, "--split", "train", "--verify") == 2
+    assert f"{source} is not the file that was converted" in capsys.readouterr().err
+
+
+def test_warming_reads_the_file(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert convert(data, "--split", "val") == 0
+    capsys.readouterr()
+    from tools import convert_imagenet_to_ffcv as converter
+
+    assert converter.main(["--warm", str(data / "ffcv/val.beton")]) == 0
+    assert "GiB/s" in capsys.readouterr().out
+    assert converter.main(["--warm", str(data / "nothing")]) == 2
+    assert "Cannot read" in capsys.readouterr().err

@@ -1,0 +1,142 @@
+"""A conversion that is killed or interrupted: what is left is resumed to the same bytes, or refused."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("ffcv", reason="the converter writes with ffcv: pip install -e '.[ffcv]'")
+
+from pipelines.conversion import session
+from tests.tools.test_convert_imagenet_to_ffcv import convert, data, names, photo
+
+__all__ = ["data"]  # the fixture
+ROOT = Path(__file__).parents[2]
+KILLER = """
+import json, os, random, signal, sys, time
+from pathlib import Path
+from pipelines.conversion import convert, session
+from tools import convert_imagenet_to_ffcv as tool
+
+session.COMMIT_BYTES = 20_000
+prepare = convert.stored_image
+def slowly(*arguments):
+    time.sleep(0.01)
+    return prepare(*arguments)
+convert.stored_image = slowly
+beton, moments, committed = Path(sys.argv[1]), random.Random(1), []
+for attempt in range(6):
+    child = os.fork()
+    if not child:
+        sys.stdout = sys.stderr = open(os.devnull, "w")
+        os._exit(tool.main(sys.argv[2:]))
+    if attempt < 5:
+        time.sleep(moments.uniform(0.05, 0.35))
+        os.kill(child, signal.SIGKILL)
+    _, status = os.waitpid(child, 0)
+    if attempt < 5:
+        assert os.WIFSIGNALED(status), status
+        assert not beton.exists()
+        journal = Path(f"{beton}.partial.journal")
+        committed.append(sum(1 for _ in session.read_commits(journal)) if journal.exists() else 0)
+assert status == 0, status
+print(json.dumps(committed))
+"""
+
+
+def test_five_kills_and_resumes_end_in_the_same_bytes(data: Path) -> None:
+    for number in range(300):
+        photo(60 + number % 17, 50, number).save(data / f"train/ant/more{number:03}.jpg")
+    cut = data / "train/ant/more100.jpg"
+    cut.write_bytes(cut.read_bytes()[:-100])
+    folder = data / "ffcv"
+    assert convert(data, "--split", "train") == 0
+    whole = {name: (folder / name).read_bytes() for name in names(folder) if not name.endswith(".json")}
+    for path in folder.iterdir():
+        path.unlink()
+    arguments = ["--data", str(data), "--split", "train", "--resume", "--workers", "2"]
+    command = [sys.executable, "-c", KILLER, str(folder / "train.beton"), *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    committed = json.loads(done.stdout)
+    assert committed == sorted(committed)
+    assert committed[-1] > 0
+    assert names(folder) == [f"train.beton{suffix}" for suffix in ("", ".files.csv", ".json", ".records.npy")]
+    for name, content in whole.items():
+        assert (folder / name).read_bytes() == content, name
+
+
+@pytest.fixture
+def unfinished(data: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A conversion that was interrupted after some commits."""
+    add, calls = session.Session.add, iter(range(100))
+
+    def interrupted(self: session.Session, images: object) -> None:
+        if next(calls) == 2:
+            self._wait()
+            raise KeyboardInterrupt
+        add(self, images)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(session, "COMMIT_BYTES", 1)
+        patch.setattr(session.Session, "add", interrupted)
+        patch.setattr("pipelines.conversion.convert._TASK", 3)
+        assert convert(data, "--split", "train") == 130
+    assert names(data / "ffcv") == ["train.beton.partial", "train.beton.partial.journal"]
+    return data
+
+
+def test_resuming_with_other_parameters_is_refused(unfinished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = (unfinished / "ffcv/train.beton.partial").read_bytes()
+    assert convert(unfinished, "--split", "train", "--resume", "--quality", "70") == 2
+    assert "quality 90 (now 70)" in capsys.readouterr().err
+    photo(30, 30, 1).save(unfinished / "train/ant/new.jpg")
+    assert convert(unfinished, "--split", "train", "--resume") == 2
+    assert "fingerprint" in capsys.readouterr().err
+    assert (unfinished / "ffcv/train.beton.partial").read_bytes() == before
+    (unfinished / "train/ant/new.jpg").unlink()
+    assert convert(unfinished, "--split", "train", "--resume") == 0
+    assert convert(unfinished, "--split", "train", "--verify") == 0
+    made = (unfinished / "ffcv/train.beton").stat().st_mtime_ns
+    assert convert(unfinished, "--split", "train", "--resume") == 0
+    assert (unfinished / "ffcv/train.beton").stat().st_mtime_ns == made
+
+
+def test_a_torn_journal_loses_its_last_line_only(unfinished: Path) -> None:
+    journal = unfinished / "ffcv/train.beton.partial.journal"
+    whole = journal.read_bytes()
+    journal.write_bytes(whole[:-20])
+    assert convert(unfinished, "--split", "train", "--resume") == 0
+    resumed = (unfinished / "ffcv/train.beton").read_bytes()
+    assert convert(unfinished, "--split", "train") == 0
+    assert (unfinished / "ffcv/train.beton").read_bytes() == resumed
+
+
+def test_without_resume_it_begins_anew(unfinished: Path) -> None:
+    assert convert(unfinished, "--split", "train", "--quality", "70") == 0
+    assert convert(unfinished, "--split", "train", "--verify") == 0
+    assert not (unfinished / "ffcv/train.beton.partial.journal").exists()
+
+
+def test_two_conversions_of_one_file_do_not_meet(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (data / "ffcv").mkdir()
+    first = session.Session(data / "ffcv/train.beton", 13, {}, resume=False)
+    assert convert(data, "--split", "train") == 2
+    assert "Another conversion is writing" in capsys.readouterr().err
+    first.discard()
+    assert names(data / "ffcv") == []
+    assert convert(data, "--split", "train") == 0
+
+
+def test_a_kill_while_the_files_get_their_names(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The .beton has its name already, its companions do not."""
+    assert convert(data, "--split", "train") == 0
+    folder = data / "ffcv"
+    whole = {name: (folder / name).read_bytes() for name in names(folder)}
+    for suffix in (".json", ".files.csv"):
+        (folder / f"train.beton{suffix}").rename(folder / f"train.beton.partial{suffix}")
+    (folder / "train.beton.partial.journal").write_text("of the finished conversion")
+    assert convert(data, "--split", "train", "--resume") == 0
+    assert {name: (folder / name).read_bytes() for name in names(folder)} == whole
