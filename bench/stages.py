@@ -137,8 +137,8 @@ def _of_ffcv(groups: list[_Group], listing: Listing, root: Path, opened: ExitSta
     """In the pipeline a view is cut from an image that is still in the processor's cache, which a stage by itself would
     not meet: so "crop" is decoding and cutting, "strong" is all three, and ``_milliseconds`` takes the differences.
     """
-    from pipelines.decode_and_cut import decode_and_cut
     from pipelines.beton_file import open_beton  # only here: it needs ffcv
+    from pipelines.decode_and_cut import decode_and_cut
 
     beton, table = open_beton(root / "ffcv" / "train.beton"), tables(UNLABELED_VIEWS.size, UNLABELED_VIEWS.size)
     decoding = DecodeOnly([listing.path(index) for group in groups for index in group.draws.index.tolist()], threads=1)

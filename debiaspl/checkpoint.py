@@ -73,7 +73,9 @@ def read(path: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise CheckpointError(f"There is no checkpoint {path}.") from error
     except Exception as error:  # torch.load raises whatever the damage makes it raise
-        raise CheckpointError(f"{path} cannot be read as a checkpoint: {error}") from error
+        raise CheckpointError(
+            f"{path} cannot be read as a checkpoint ({type(error).__name__}: damaged, or it holds more than tensors)."
+        ) from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise CheckpointError(f"{path} is not a checkpoint of this program (format {FORMAT}).")
     return content

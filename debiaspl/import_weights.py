@@ -74,7 +74,9 @@ def _read(path: Path) -> dict[str, Tensor]:
             "with --init ''"
         ) from error
     except Exception as error:  # torch.load raises whatever the damage makes it raise
-        raise WeightsError(f"{path} cannot be read as weights: {error}") from error
+        raise WeightsError(
+            f"{path} cannot be read as weights ({type(error).__name__}: damaged, or it holds more than tensors)."
+        ) from error
     for key in ("state_dict", "student", "model"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]

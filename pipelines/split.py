@@ -22,6 +22,15 @@ from pipelines.listing import UNKNOWN as UNKNOWN
 from pipelines.listing import Listing
 from pipelines.split_file import check_index_file
 
+_NUMPY_ARRAYS = [
+    np._core.multiarray._reconstruct,
+    np.ndarray,
+    np.dtype,
+    bytes,
+    *(type(np.dtype(kind)) for kind in "fdlib"),
+]
+"""What a file may hold beside tensors and lists: arrays of floats and integers, as numpy pickles them."""
+
 
 class ClipTargets(NamedTuple):
     """CLIP's guess for every sample of the listing: label (UNKNOWN where there is none) and its probability."""
@@ -101,43 +110,45 @@ def read_index_file(path: Path, listing: Listing) -> IndexFile:
     try:
         content = path.read_bytes()
         check_index_file(path, content, listing)
-        rows = csv.DictReader(io.StringIO(content.decode(), newline=""))
+        rows = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""))
         columns = rows.fieldnames or []
         if "Index" not in columns:
             raise DataError(f"{path} has no column 'Index' (its columns: {', '.join(columns) or 'none'}).")
-        data = list(rows)
+        data = [(rows.line_num, row) for row in rows]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"Cannot read the index file {path}: {error}") from error
     if not data:
         raise DataError(f"{path} lists no sample.")
 
-    index = _integers(path, "Index", [row["Index"] for row in data], len(listing), "images in the listing")
+    index = _integers(path, "Index", data, len(listing), "images in the listing")
     values, counts = np.unique(index, return_counts=True)
     if (counts > 1).any():
         raise DataError(f"{path} lists sample {values[counts > 1][0]} more than once.")
     pseudo_label = confidence = None
     if "PseudoLabel" in columns:
-        guesses = [row["PseudoLabel"] for row in data]
-        pseudo_label = _integers(path, "PseudoLabel", guesses, len(listing.classes), "classes")
+        pseudo_label = _integers(path, "PseudoLabel", data, len(listing.classes), "classes")
     if "Probs" in columns:
-        confidence = _probabilities(path, [row["Probs"] for row in data])
+        confidence = _probabilities(path, [row["Probs"] for _, row in data])
     return IndexFile(index, pseudo_label, confidence)
 
 
-def _integers(path: Path, column: str, texts: list[str], limit: int, what: str) -> NDArray[np.int64]:
-    """A column of integers in 0..limit-1; pandas writes some of them as '12.0'."""
-    values = np.empty(len(texts), np.int64)
-    for row, text in enumerate(texts):
+def _integers(
+    path: Path, column: str, rows: list[tuple[int, dict[str, str]]], limit: int, what: str
+) -> NDArray[np.int64]:
+    """A column of integers in 0..limit-1 from (line number, row); pandas writes some of them as '12.0'."""
+    values = np.empty(len(rows), np.int64)
+    for place, (line, row) in enumerate(rows):
+        text = row[column]
         try:
             number = float(text)
         except (TypeError, ValueError):
             number = float("nan")
         if not (number.is_integer() and 0 <= number < limit):
             raise DataError(
-                f"{path}, line {row + 2}: {column} is {text!r}, but must be a whole number from 0 to {limit - 1} "
+                f"{path}, line {line}: {column} is {text!r}, but must be a whole number from 0 to {limit - 1} "
                 f"({limit} {what})."
             )
-        values[row] = int(number)
+        values[place] = int(number)
     return values
 
 
@@ -171,20 +182,27 @@ def read_clip_file(path: Path, rows: int, classes: int) -> tuple[NDArray[np.int6
     The file maps ``preds_list`` and ``probs_list`` to [rows, classes] tables, ranked by probability.
     """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(_NUMPY_ARRAYS):
+            content = torch.load(path, map_location="cpu", weights_only=True)
         ranked, probabilities = torch.as_tensor(content["preds_list"]), torch.as_tensor(content["probs_list"])
     except FileNotFoundError as error:
         raise DataError(
             f"There is no CLIP predictions file {path}. Make it with: python tools/make_clip_targets.py"
         ) from error
     except Exception as error:  # torch.load raises whatever the damage makes it raise
-        raise DataError(f"{path} is not a CLIP predictions file with preds_list and probs_list: {error}") from error
-    if ranked.ndim != 2 or ranked.shape != probabilities.shape or len(ranked) != rows:
+        raise DataError(
+            f"{path} is not a CLIP predictions file with preds_list and probs_list ({type(error).__name__}: damaged, or "
+            "it holds more than tables)."
+        ) from error
+    if ranked.ndim != 2 or ranked.shape != probabilities.shape or len(ranked) != rows or not ranked.numel():
         raise DataError(
             f"{path} must hold preds_list and probs_list of {rows} rows each, one per row of the unlabeled index file "
             f"(got {tuple(ranked.shape)} and {tuple(probabilities.shape)})."
         )
-    label = ranked[:, 0].long()
-    if label.min() < 0 or label.max() >= classes:
-        raise DataError(f"{path} predicts class {int(label.max())}, but the data has {classes} classes.")
-    return label.numpy(), probabilities.float().amax(1).numpy()
+    label, confidence = ranked[:, 0], probabilities.float().amax(1)
+    wrong = (label < 0) | (label >= classes) | (label != label.long())
+    if wrong.any():
+        raise DataError(f"{path} predicts class {label[wrong][0].item()}, but the data has {classes} classes.")
+    if not ((confidence >= 0) & (confidence <= 1)).all():
+        raise DataError(f"{path}: probabilities must lie within 0 and 1 (got up to {confidence.max().item():g}).")
+    return label.long().numpy(), confidence.numpy()

@@ -338,3 +338,29 @@ def test_the_first_name_that_exists_is_found(tmp_path: Path) -> None:
     (tmp_path / names[0]).rmdir()
     (tmp_path / names[0]).touch()
     assert find_file(tmp_path, names) == tmp_path / names[0]
+
+
+def test_line_numbers_are_the_file_s_and_a_byte_order_mark_is_no_name(listing: Listing, tmp_path: Path) -> None:
+    path = tmp_path / "index.csv"
+    path.write_text("\ufeffIndex\n3\n\n\nx\n", encoding="utf-8")
+    with pytest.raises(DataError, match="line 5: Index is 'x'"):
+        read_index_file(path, listing)
+
+
+def test_clip_files_may_hold_numpy_arrays_but_no_nonsense(tmp_path: Path) -> None:
+    path = tmp_path / "clip.pth.tar"
+    ranked, probabilities = np.array([[1, 0], [0, 1]]), np.array([[0.9, 0.1], [0.6, 0.4]], np.float32)
+    torch.save({"preds_list": ranked, "probs_list": probabilities}, path)
+    label, confidence = read_clip_file(path, 2, 2)
+    assert label.tolist() == [1, 0]
+    np.testing.assert_allclose(confidence, [0.9, 0.6])
+    for wrong, message in (
+        ({"probs_list": probabilities * 100}, "within 0 and 1"),
+        ({"probs_list": probabilities * np.nan}, "within 0 and 1"),
+        ({"preds_list": ranked + 0.5}, r"predicts class 1\.5"),
+        ({"preds_list": ranked - 1}, "predicts class -1"),
+        ({"preds_list": ranked[:, :0], "probs_list": probabilities[:, :0]}, "must hold"),
+    ):
+        torch.save({"preds_list": ranked, "probs_list": probabilities, **wrong}, path)
+        with pytest.raises(DataError, match=message):
+            read_clip_file(path, 2, 2)
