@@ -23,10 +23,7 @@ from pipelines.listing import Listing
 from pipelines.split_file import check_index_file
 
 _NUMPY_ARRAYS = [
-    np._core.multiarray._reconstruct,
-    np.ndarray,
-    np.dtype,
-    bytes,
+    *(np.empty(0).__reduce__()[0], np.ndarray, np.dtype, bytes),
     *(type(np.dtype(kind)) for kind in "fdlib"),
 ]
 """What a file may hold beside tensors and lists: arrays of floats and integers, as numpy pickles them."""
@@ -191,8 +188,8 @@ def read_clip_file(path: Path, rows: int, classes: int) -> tuple[NDArray[np.int6
         ) from error
     except Exception as error:  # torch.load raises whatever the damage makes it raise
         raise DataError(
-            f"{path} is not a CLIP predictions file with preds_list and probs_list ({type(error).__name__}: damaged, or "
-            "it holds more than tables)."
+            f"{path} is not a CLIP predictions file with preds_list and probs_list ({type(error).__name__}: "
+            "damaged, or it holds more than tables)."
         ) from error
     if ranked.ndim != 2 or ranked.shape != probabilities.shape or len(ranked) != rows or not ranked.numel():
         raise DataError(
