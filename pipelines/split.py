@@ -11,7 +11,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,8 +22,11 @@ from pipelines.listing import UNKNOWN as UNKNOWN
 from pipelines.listing import Listing
 from pipelines.split_file import check_index_file
 
-_NUMPY_ARRAYS = [
-    *(np.empty(0).__reduce__()[0], np.ndarray, np.dtype, bytes),
+_NUMPY_ARRAYS: list[Any] = [
+    np.empty(0).__reduce__()[0],
+    np.ndarray,
+    np.dtype,
+    bytes,
     *(type(np.dtype(kind)) for kind in "fdlib"),
 ]
 """What a file may hold beside tensors and lists: arrays of floats and integers, as numpy pickles them."""
