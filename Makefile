@@ -17,7 +17,7 @@ endif
 test: lint  ## the tests
 	$(PYTHON) -m pytest
 
-soak: setup  ## long counts (an hour); writes bench/reports/soak_…md
+soak: setup  ## long counts (about ten minutes); writes bench/reports/soak_…md
 	$(PYTHON) tests/soak/run.py
 
 bench: setup  ## every benchmark that runs on this machine
