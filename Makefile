@@ -20,7 +20,7 @@ test: lint  ## the tests
 soak: setup  ## long counts (about ten minutes); writes bench/reports/soak_…md
 	$(PYTHON) tests/soak/run.py
 
-bench: setup  ## every benchmark that runs on this machine
+bench: setup  ## pixels of every pipeline, and the loader with all its tables
 	$(PYTHON) -m bench parity
 	$(PYTHON) -m bench loader --all
 

@@ -6,7 +6,6 @@ All three are called <theme>_<hardware>_<date>; one made later on the same day r
 import html
 import io
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from rich.text import Text
 
 from bench.environment import Environment
 from bench.measure import Measurement, Series
+from debiaspl.files import replacing
 
 FOLDER = Path(__file__).parent / "reports"
 BUSY = "The machine was not idle (see the load average): take these numbers for a draft."
@@ -84,7 +84,8 @@ def write_files(folder: Path, stem: str, raw: dict[str, object], picture: bytes,
         "md": text.encode(),
     }
     for suffix, content in contents.items():
-        _write_atomically(folder / f"{stem}.{suffix}", content)
+        with replacing(folder / f"{stem}.{suffix}") as building:
+            building.write_bytes(content)
     return [folder / f"{stem}.{suffix}" for suffix in contents]
 
 
@@ -248,12 +249,3 @@ def _chart(report: Report) -> bytes:
 def _literal(text: str) -> str:
     """Text in which matplotlib finds no formula."""
     return text.replace("$", r"\$")
-
-
-def _write_atomically(path: Path, content: bytes) -> None:
-    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")  # same folder: replacing is one rename
-    try:
-        partial.write_bytes(content)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)

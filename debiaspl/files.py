@@ -14,6 +14,6 @@ def replacing(path: Path) -> Iterator[Path]:
         yield building
         with building.open("rb") as file:
             os.fsync(file.fileno())
-        os.replace(building, path)
+        building.replace(path)
     finally:
         building.unlink(missing_ok=True)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from debiaspl.evaluation.truth import true_labels
+from debiaspl.files import replacing
 from pipelines.split import Split
 
 matplotlib.use("Agg")
@@ -74,10 +75,9 @@ def draw_pseudo_labels(
     if few:
         axes[1].set_xticks(np.arange(len(classes)), [classes[c] for c in order], rotation=30, ha="right")
     axes[1].set_xlabel("class, most frequent first")
-    building = path.with_suffix(".tmp.png")
-    figure.savefig(building, dpi=120)
+    with replacing(path) as building:
+        figure.savefig(building, dpi=120)
     plt.close(figure)
-    building.replace(path)
 
 
 def true_counts(split: Split) -> NDArray[np.float64]:

@@ -1,6 +1,6 @@
 """Files that went bad after they were listed: replaced alike in all pipelines and named once, or the run stops."""
 
-import importlib.util
+import importlib
 import shutil
 
 import numpy as np
@@ -14,18 +14,14 @@ from pipelines.listing import list_images
 from pipelines.options import SourceOptions
 from pipelines.order import EvaluationOrder, Stream, TrainingOrder
 from pipelines.views import EvaluationView, TrainingViews
+from tests.contracts.test_sources import PACKAGE, installed
 
 VIEWS = TrainingViews(size=32, weak=1, strong=1)
-PACKAGE = {"torchvision": "torchvision", "dali": "nvidia.dali", "ffcv": "ffcv"}
 
 
 @pytest.fixture(params=NAMES)
 def pipeline(request):
-    try:
-        importlib.util.find_spec(PACKAGE[request.param])
-    except ModuleNotFoundError:
-        pytest.skip(f"{request.param} is not installed")
-    if importlib.util.find_spec(PACKAGE[request.param]) is None:
+    if not installed(PACKAGE[request.param]):
         pytest.skip(f"{request.param} is not installed")
     return request.param
 
