@@ -1,12 +1,11 @@
 """The image files below a folder, with their sizes and times, from one pass over its folders.
 
-Plain strings and arrays instead of a Path and a stat object per file: a listing may have millions.
+Of each class, what was found is packed as soon as it is complete: a listing may have millions of files.
 """
 
 import os
 import stat
 import sys
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -16,6 +15,7 @@ from torchvision.datasets.folder import IMG_EXTENSIONS
 from tqdm import tqdm
 
 from pipelines.errors import DataError
+from pipelines.path_table import Paths
 
 THREADS = 16
 """They wait for the file system more than they compute."""
@@ -28,7 +28,7 @@ class Scan(NamedTuple):
     """Image files in listing order."""
 
     classes: tuple[str, ...]
-    names: list[str]  # relative to the root, "/"-separated
+    names: Paths  # relative to the root, "/"-separated
     labels: NDArray[np.int64]  # [n] which class; all 0 where there are no classes
     bytes: NDArray[np.int64]  # [n] length; -1 where there is no regular file (a dangling link, say)
     times: NDArray[np.int64]  # [n] last modification, ns
@@ -37,6 +37,14 @@ class Scan(NamedTuple):
 class _Folder(NamedTuple):
     path: str  # relative to the root
     rows: list[_Row]  # its own images, by name
+
+
+class _Packed(NamedTuple):
+    """All images of some folders."""
+
+    names: bytes  # as in Paths
+    bytes: NDArray[np.int64]
+    times: NDArray[np.int64]
 
 
 def scan_classes(root: str) -> Scan:
@@ -50,18 +58,18 @@ def scan_classes(root: str) -> Scan:
     if not classes:
         raise DataError(f"{root} has no class folders. Expected {root}/<class>/<image>.jpg")
     with ThreadPoolExecutor(THREADS) as pool:
-        walked = pool.map(lambda name: _walk(root, name, frozenset({top})), classes)
+        walked = pool.map(lambda name: _packed(_walk(root, name, frozenset({top}))), classes)
         bar = tqdm(walked, f"listing {_last(root)}", len(classes), unit=" classes", leave=False, delay=1)
         found = list(bar)
-    for name, folders in zip(classes, found, strict=True):
-        if not any(folder.rows for folder in folders):
+    for name, packed in zip(classes, found, strict=True):
+        if not packed.names:
             raise DataError(
                 f"The class folder {root}/{shown(name)} holds no image ({', '.join(IMG_EXTENSIONS)}). "
                 "Remove it, or put its images back."
             )
-    counts = [sum(len(folder.rows) for folder in folders) for folders in found]
-    names, sizes, times = _columns(folder for folders in found for folder in folders)
-    return Scan(classes, names, np.repeat(np.arange(len(classes)), counts), sizes, times)
+    names, sizes, times = zip(*found, strict=True)
+    labels = np.repeat(np.arange(len(classes)), [len(column) for column in sizes])
+    return Scan(classes, Paths(b"".join(names)), labels, np.concatenate(sizes), np.concatenate(times))
 
 
 def scan_flat(root: str) -> Scan:
@@ -70,11 +78,13 @@ def scan_flat(root: str) -> Scan:
         top, inner = _read_folder(root, "")
         above = frozenset({_identity(root)})
         found = [top, *(f for folders in pool.map(lambda name: _walk(root, name, above), inner) for f in folders)]
-    names, sizes, times = _columns(found)
-    if not names:
+    block, sizes, times = _packed(found)
+    if not block:
         raise DataError(f"{root} holds no image ({', '.join(IMG_EXTENSIONS)}) at any depth.")
+    names = list(Paths(block))
     order = sorted(range(len(names)), key=names.__getitem__)
-    return Scan((), [names[i] for i in order], np.zeros(len(names), np.int64), sizes[order], times[order])
+    paths = Paths.of(names[at] for at in order)
+    return Scan((), paths, np.zeros(len(names), np.int64), sizes[order], times[order])
 
 
 def shown(name: str) -> str:
@@ -144,16 +154,12 @@ def _unreadable(path: str, error: OSError) -> DataError:
     return DataError(f"Cannot read the folder {shown(path)}: {error.strerror or error}. Mend it, or take it away.")
 
 
-def _columns(folders: Iterable[_Folder]) -> tuple[list[str], NDArray[np.int64], NDArray[np.int64]]:
-    names: list[str] = []
-    sizes: list[int] = []
-    times: list[int] = []
-    for folder in folders:
-        prefix = f"{folder.path}/" if folder.path else ""
-        names += [prefix + row[0] for row in folder.rows]
-        sizes += [row[1] for row in folder.rows]
-        times += [row[2] for row in folder.rows]
-    return names, np.asarray(sizes, np.int64), np.asarray(times, np.int64)
+def _packed(folders: list[_Folder]) -> _Packed:
+    rows = [
+        (f"{folder.path}/{row[0]}" if folder.path else row[0], *row[1:]) for folder in folders for row in folder.rows
+    ]
+    sizes, times = (np.asarray([row[column] for row in rows], np.int64) for column in (1, 2))
+    return _Packed(Paths.of(row[0] for row in rows).block, sizes, times)
 
 
 def _last(path: str) -> str:

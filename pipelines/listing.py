@@ -6,8 +6,8 @@ its position.
 """
 
 import hashlib
-import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +20,7 @@ from pipelines import listing_cache
 from pipelines.errors import DataError
 from pipelines.folder_scan import Scan, scan_classes, scan_flat, shown
 from pipelines.header_scan import read_sizes
+from pipelines.path_table import Paths
 
 UNKNOWN = -1
 """Label of a sample whose class is not known, or not to be known."""
@@ -33,7 +34,7 @@ class Listing:
 
     root: Path
     classes: tuple[str, ...]  # empty for a folder of unlabeled images
-    paths: tuple[str, ...]  # relative to root, "/"-separated
+    paths: Sequence[str]  # relative to root, "/"-separated
     labels: NDArray[np.int64]  # [N] the folder each image lies in; all UNKNOWN where that may not be known
     heights: NDArray[np.int32]  # [N] pixels of the stored image; 0 for a bad file
     widths: NDArray[np.int32]  # [N]
@@ -54,7 +55,7 @@ class Listing:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over the sorted relative paths: the same data set has the same one on any machine."""
-        return hashlib.sha256(b"".join(os.fsencode(path) + b"\0" for path in self.paths)).hexdigest()
+        return hashlib.sha256(Paths.of(self.paths).block).hexdigest()
 
     def without_labels(self) -> "Listing":
         """The listing for those who must not know the labels: they are not in it."""
@@ -92,25 +93,26 @@ def list_images(root: Path, *, labeled: bool = True, on_bad: Literal["raise", "k
         named = "\n  ".join(f"{root}/{shown(scan.names[index])}: {reason}" for index, reason in first)
         raise DataError(f"Not readable as images (remove or replace them):\n  {named}{more}")
     labels = scan.labels if labeled else np.full(len(scan.names), UNKNOWN, np.int64)
-    return Listing(root, scan.classes, tuple(scan.names), labels, heights, widths, bad)
+    return Listing(root, scan.classes, scan.names, labels, heights, widths, bad)
 
 
 def _sizes(root: Path, scan: Scan, kind: str) -> tuple[NDArray[np.int32], NDArray[np.int32], dict[int, str]]:
     """Widths and heights of all images; only headers that are not remembered are read."""
-    cache, names = listing_cache.cache_path(root, kind), listing_cache.joined(scan.names)
+    cache = listing_cache.cache_path(root, kind)
     with listing_cache.one_at_a_time(cache):
         old = listing_cache.load(cache)
         changes = ""
         if old is None:
             widths, heights = np.zeros(len(scan.names), np.int32), np.zeros(len(scan.names), np.int32)
         else:
-            widths, heights, changes = listing_cache.reuse(old, scan, names)
+            widths, heights, changes = listing_cache.reuse(old, scan)
         todo = np.flatnonzero(widths == 0)
         if changes:
             line = f"{root} has changed since it was last listed: {changes}; reading {len(todo)} headers"
             print(line, file=sys.stderr)
         widths[todo], heights[todo], found = read_sizes(str(root), [scan.names[index] for index in todo])
         if old is None or changes or len(found) < len(todo):
+            names = np.frombuffer(scan.names.block, np.uint8)
             content = listing_cache.Remembered(names, scan.labels, scan.bytes, scan.times, widths, heights)
             listing_cache.save(cache, content)
     return widths, heights, {int(todo[index]): reason for index, reason in found.items()}

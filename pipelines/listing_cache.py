@@ -66,11 +66,6 @@ def one_at_a_time(path: Path) -> Iterator[None]:
         os.close(lock)
 
 
-def joined(names: list[str]) -> NDArray[np.uint8]:
-    """Names as one array of bytes."""
-    return np.frombuffer(os.fsencode("\0".join(names) + "\0"), np.uint8)
-
-
 def load(path: Path) -> Remembered | None:
     """The cache file's content; None where there is none that can be read."""
     try:
@@ -95,16 +90,16 @@ def save(path: Path, content: Remembered) -> None:
         return
 
 
-def reuse(old: Remembered, scan: Scan, names: NDArray[np.uint8]) -> Reused:
+def reuse(old: Remembered, scan: Scan) -> Reused:
     """The sizes of files that are as they were."""
-    if np.array_equal(old.names, names):
+    if old.names.tobytes() == scan.names.block:
         same = (old.bytes == scan.bytes) & (old.times == scan.times)
         changed = [scan.names[index] for index in np.flatnonzero(~same)]
         widths, heights = np.where(same, old.widths, 0), np.where(same, old.heights, 0)
         return Reused(widths, heights, _line({"changed": changed}))
     # Names as bytes, so that nothing depends on how this process spells them.
     before = {name: row for row, name in enumerate(old.names.tobytes().split(b"\0")[:-1])}
-    rows = np.asarray([before.pop(name, -1) for name in names.tobytes().split(b"\0")[:-1]], np.int64)
+    rows = np.asarray([before.pop(name, -1) for name in scan.names.block.split(b"\0")[:-1]], np.int64)
     known = rows >= 0
     same = known & (old.bytes[rows] == scan.bytes) & (old.times[rows] == scan.times)
     line = _line(

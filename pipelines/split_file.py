@@ -17,6 +17,7 @@ from typing import Any
 from pipelines.errors import DataError
 from pipelines.folder_scan import shown
 from pipelines.listing import Listing
+from pipelines.path_table import Paths
 
 VERSION = 1
 SUFFIX = ".split.json"
@@ -48,7 +49,7 @@ def names_file(fingerprint: str) -> str:
 
 def compressed_names(listing: Listing) -> bytes:
     """That file's content."""
-    return gzip.compress(b"".join(os.fsencode(path) + b"\0" for path in listing.paths), compresslevel=6, mtime=0)
+    return gzip.compress(Paths.of(listing.paths).block, compresslevel=6, mtime=0)
 
 
 def split_files_of(csv: Path) -> list[tuple[Path, dict[str, Any]]]:
@@ -108,7 +109,7 @@ def _difference(folder: Path, stated: Mapping[str, Any], listing: Listing) -> st
     if before is None:
         ours = _class_digests(listing.paths, bool(listing.classes))
         return _differing_class(stated["classes"], ours, f"the names are not in {stated['names']}")
-    now = [os.fsencode(path) for path in listing.paths]
+    now = Paths.of(listing.paths).block.split(b"\0")[:-1]
     parts = []
     for kind, ones, others in (("new", now, before), ("missing", before, now)):
         known = set(others)

@@ -44,7 +44,7 @@ def scan(root: Path) -> Listing:
         )
     found = scan_classes(str(root))
     nothing = np.zeros(len(found.names), np.int32)
-    return Listing(root, found.classes, tuple(found.names), found.labels, nothing, nothing)
+    return Listing(root, found.classes, found.names, found.labels, nothing, nothing)
 
 
 def convert(

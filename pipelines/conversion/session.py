@@ -25,11 +25,11 @@ from pipelines.conversion.one_image import Fate, StoredImage
 from pipelines.errors import DataError
 
 SIDECAR, RECORDS, FILES = ".json", ".records.npy", ".files.csv"
-COMMIT_BYTES = 1 << 28
+COMMIT_BYTES = 1 << 24
 COMMIT_SECONDS = 20.0
-"""A commit is due after either; a kill costs at most twice that."""
-_MOST_UNCOMMITTED = 4
-"""Commits' worth of bytes that may wait for a slow disk."""
+"""A commit is due after either, once the one before is on the disk. Small ones keep the disk writing all the time."""
+_MOST_UNCOMMITTED = 1 << 30
+"""Bytes that may wait for a slow disk."""
 
 
 class Session:
@@ -91,7 +91,7 @@ class Session:
             self._records.append((image.position, image.label, *place, image.digest, image.source))
         self._bytes += sum(map(len, contents))
         if self._bytes >= COMMIT_BYTES or time.monotonic() - self._last >= COMMIT_SECONDS:
-            if self._bytes >= _MOST_UNCOMMITTED * COMMIT_BYTES:
+            if self._bytes >= _MOST_UNCOMMITTED:
                 self._wait()
             if self._committing is None or self._committing.done():
                 self._commit()

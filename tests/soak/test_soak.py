@@ -24,6 +24,10 @@ from pipelines.order import Draws, Stream, TrainingOrder
 from pipelines.views import TrainingViews
 from tests.debiaspl.test_train import arguments, assert_same_bits, without_speed
 from tests.reference import objective as oracle
+from tests.tools.killed_conversion import assert_kills_do_not_matter
+from tests.tools.test_convert_imagenet_to_ffcv import data
+
+__all__ = ["data"]  # the fixture
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(3600)]
 
@@ -48,6 +52,10 @@ def test_twenty_kills_and_resumes_end_in_the_same_bits(demo_data, tmp_path):
     assert without_speed(tmp_path / "killed/metrics.jsonl") == without_speed(tmp_path / "whole/metrics.jsonl")
     leftovers = [path.name for path in (tmp_path / "killed").iterdir() if path.name.startswith(".")]
     assert len(leftovers) <= 20  # a kill while saving leaves its partial file, never a broken last.pt
+
+
+def test_fifty_kills_of_a_conversion_end_in_the_same_bytes(data):
+    assert_kills_do_not_matter(data, kills=50)
 
 
 def test_two_thousand_random_views_equal_pillow():

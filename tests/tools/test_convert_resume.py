@@ -1,8 +1,5 @@
 """A conversion that is killed or interrupted: what is left is resumed to the same bytes, or refused."""
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,62 +7,14 @@ import pytest
 pytest.importorskip("ffcv", reason="the converter writes with ffcv: pip install -e '.[ffcv]'")
 
 from pipelines.conversion import session
+from tests.tools.killed_conversion import assert_kills_do_not_matter
 from tests.tools.test_convert_imagenet_to_ffcv import convert, data, names, photo
 
 __all__ = ["data"]  # the fixture
-ROOT = Path(__file__).parents[2]
-KILLER = """
-import json, os, random, signal, sys, time
-from pathlib import Path
-from pipelines.conversion import convert, session
-from tools import convert_imagenet_to_ffcv as tool
-
-session.COMMIT_BYTES = 20_000
-prepare = convert.stored_image
-def slowly(*arguments):
-    time.sleep(0.01)
-    return prepare(*arguments)
-convert.stored_image = slowly
-beton, moments, committed = Path(sys.argv[1]), random.Random(1), []
-for attempt in range(6):
-    child = os.fork()
-    if not child:
-        sys.stdout = sys.stderr = open(os.devnull, "w")
-        os._exit(tool.main(sys.argv[2:]))
-    if attempt < 5:
-        time.sleep(moments.uniform(0.05, 0.35))
-        os.kill(child, signal.SIGKILL)
-    _, status = os.waitpid(child, 0)
-    if attempt < 5:
-        assert os.WIFSIGNALED(status), status
-        assert not beton.exists()
-        journal = Path(f"{beton}.partial.journal")
-        committed.append(sum(1 for _ in session.read_commits(journal)) if journal.exists() else 0)
-assert status == 0, status
-print(json.dumps(committed))
-"""
 
 
 def test_five_kills_and_resumes_end_in_the_same_bytes(data: Path) -> None:
-    for number in range(300):
-        photo(60 + number % 17, 50, number).save(data / f"train/ant/more{number:03}.jpg")
-    cut = data / "train/ant/more100.jpg"
-    cut.write_bytes(cut.read_bytes()[:-100])
-    folder = data / "ffcv"
-    assert convert(data, "--split", "train") == 0
-    whole = {name: (folder / name).read_bytes() for name in names(folder) if not name.endswith(".json")}
-    for path in folder.iterdir():
-        path.unlink()
-    arguments = ["--data", str(data), "--split", "train", "--resume", "--workers", "2"]
-    command = [sys.executable, "-c", KILLER, str(folder / "train.beton"), *arguments]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    committed = json.loads(done.stdout)
-    assert committed == sorted(committed)
-    assert committed[-1] > 0
-    assert names(folder) == [f"train.beton{suffix}" for suffix in ("", ".files.csv", ".json", ".records.npy")]
-    for name, content in whole.items():
-        assert (folder / name).read_bytes() == content, name
+    assert_kills_do_not_matter(data, kills=5)
 
 
 @pytest.fixture
