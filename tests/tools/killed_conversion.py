@@ -14,7 +14,7 @@ from pipelines.conversion import convert, session
 from tools import convert_imagenet_to_ffcv as tool
 
 kills, beton, arguments = int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:]
-session.COMMIT_BYTES = 20_000
+session.COMMIT_BYTES, convert._TASK = 1, 2
 prepare, begun = convert.stored_image, os.pipe()
 def slowly(*words):
     os.write(begun[1], b".")
