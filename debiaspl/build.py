@@ -36,17 +36,25 @@ def read_data(recipe: Recipe) -> tuple[Split, Listing]:
     split = read_split(
         train,
         find_file(root, engine.labeled_csv),
-        find_file(root, engine.unlabeled_csv),
+        list_images(root / engine.unlabeled, labeled=False, on_bad="keep")
+        if engine.unlabeled
+        else find_file(root, engine.unlabeled_csv),
         clip_file=root / engine.clip_file if engine.clip_file else None,
         use_clip=recipe.science.clip,
     )
     return split, validation
 
 
-def open_feed(recipe: Recipe, split: Split, steps: int, ranks: Ranks, bad_files: BadFiles) -> Feed:
-    """Labeled and unlabeled source of this rank, paired; both note undecodable files in ``bad_files``."""
+def known_bad_files(recipe: Recipe, split: Split) -> tuple[BadFiles, BadFiles]:
+    """Where the labeled and the unlabeled source note undecodable files; the same, where they share a listing."""
+    labeled = BadFiles(split.listing, recipe.engine.bad_files)
+    same = split.unlabeled_listing is split.listing
+    return labeled, labeled if same else BadFiles(split.unlabeled_listing, recipe.engine.bad_files)
+
+
+def open_feed(recipe: Recipe, split: Split, steps: int, ranks: Ranks, bad_files: tuple[BadFiles, BadFiles]) -> Feed:
+    """Labeled and unlabeled source of this rank, paired, with their ``bad_files``."""
     science, engine = recipe.science, recipe.engine
-    options = replace(source_options(recipe, engine.train_beton, ranks), bad_files=bad_files)
     shares = {"groups": science.groups, "rank": ranks.rank, "world": ranks.world}
 
     def order(stream: Stream, batch: int, continuous: bool) -> TrainingOrder:
@@ -57,9 +65,12 @@ def open_feed(recipe: Recipe, split: Split, steps: int, ranks: Ranks, bad_files:
 
     labeled = order(Stream.LABELED, science.labeled_batch, continuous=True)
     unlabeled = order(Stream.UNLABELED, science.labeled_batch * science.mu, continuous=False)
+    options = replace(source_options(recipe, engine.train_beton, ranks), bad_files=bad_files[0])
+    beton = options.beton if split.elsewhere is None else Path(engine.data, engine.unlabeled_beton)
+    others = replace(options, beton=beton, bad_files=bad_files[1])
     return Feed(
         open_source(engine.pipeline, split.listing, labeled, science.labeled_views, options),
-        open_source(engine.pipeline, split.listing, unlabeled, science.unlabeled_views, options),
+        open_source(engine.pipeline, split.unlabeled_listing, unlabeled, science.unlabeled_views, others),
         prefetch=engine.prefetch,
     )
 

@@ -169,10 +169,15 @@ class Engine:
     labeled_csv: tuple[str, ...] = ()
     """Index file of the labeled samples below the data root; the first that exists."""
     unlabeled_csv: tuple[str, ...] = ()
+    unlabeled: str = ""
+    """Folder, below the data root, of unlabeled images at any depth: all of them instead of unlabeled_csv's."""
     clip_file: str = ""
-    """CLIP predictions below the data root, one row per row of unlabeled_csv; empty: that CSV's own columns."""
+    """CLIP predictions below the data root, one row per row of unlabeled_csv (or image of the folder 'unlabeled', by
+    path); empty: that CSV's own columns."""
     train_beton: str = "ffcv/train.beton"
     """ffcv: the converted training images, below the data root."""
+    unlabeled_beton: str = "ffcv/unlabeled.beton"
+    """ffcv: the converted images of the folder 'unlabeled'."""
     val_beton: str = "ffcv/val.beton"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"

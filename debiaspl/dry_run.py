@@ -7,12 +7,20 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from debiaspl.build import build_state, build_tables, compiles, compute_dtype, one_group, open_feed, read_data
+from debiaspl.build import (
+    build_state,
+    build_tables,
+    compiles,
+    compute_dtype,
+    known_bad_files,
+    one_group,
+    open_feed,
+    read_data,
+)
 from debiaspl.config import Recipe
 from debiaspl.distributed import Ranks
 from debiaspl.step import METRICS, Step
 from debiaspl.trainer import steps_per_epoch
-from pipelines.bad_files import BadFiles
 from pipelines.split import Split
 
 
@@ -20,11 +28,13 @@ def missing_files(recipe: Recipe) -> list[str]:
     """Files and folders that a full run of this recipe needs and that are not there."""
     engine, root = recipe.engine, Path(recipe.engine.data)
     wanted: list[tuple[Path, ...]] = [(root / "train",), (root / "val",)]
-    wanted += [tuple(root / name for name in names) for names in (engine.labeled_csv, engine.unlabeled_csv)]
+    unlabeled = (engine.unlabeled,) if engine.unlabeled else engine.unlabeled_csv
+    wanted += [tuple(root / name for name in names) for names in (engine.labeled_csv, unlabeled)]
     if recipe.science.clip and engine.clip_file:
         wanted.append((root / engine.clip_file,))
     if engine.pipeline == "ffcv":
-        wanted += [(root / engine.train_beton,), (root / engine.val_beton,)]
+        betons = engine.train_beton, engine.val_beton, *((engine.unlabeled_beton,) if engine.unlabeled else ())
+        wanted += [(root / beton,) for beton in betons]
     if recipe.science.init:
         wanted.append((Path(recipe.science.init),))
     return [" or ".join(str(path) for path in paths) for paths in wanted if not any(path.exists() for path in paths)]
@@ -41,13 +51,13 @@ def dry_run(recipe: Recipe, ranks: Ranks) -> None:
         print("going on with random weights")
         recipe = replace(recipe, science=replace(recipe.science, init=""))
     small = one_group(recipe)
-    bad_files = BadFiles(split.listing, recipe.engine.bad_files)
+    bad_files = known_bad_files(recipe, split)
     feed = open_feed(small, split, steps_per_epoch(small, split), replace(ranks, rank=0, world=1), bad_files)
     try:
         batch = next(iter(feed))
     finally:
         feed.close()
-    for name in bad_files.news():
+    for name in [name for each in bad_files for name in each.news()]:  # none twice, where both are the same
         print(f"cannot be decoded, replaced: {name}")
     table = _describe(recipe, split, len(validation), steps, accumulation)
     table.add_row("labeled views", f"{tuple(batch.labeled.pixels.shape)} {batch.labeled.pixels.dtype} per group")

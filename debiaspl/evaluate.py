@@ -117,9 +117,11 @@ def _bias_table(content: dict[str, Any], split: Split) -> Table:
     counts = content["pseudo_labels"].double().numpy()
     truth = bias.true_counts(split)
     table = Table(title="Bias of p̂ and of the last epoch's pseudo-labels")
-    for column in ("distribution", "Gini", "KL from the truth", "classes without any"):
+    reference = "uniform" if truth is None else "the truth"
+    for column in ("distribution", "Gini", f"KL from {reference}", "classes without any"):
         table.add_column(column, justify="left" if column == "distribution" else "right")
-    rows = {"the truth": truth, "p̂": content["phat"].mean(0).double().numpy()}
+    rows = {} if truth is None else {"the truth": truth}
+    rows["p̂"] = content["phat"].mean(0).double().numpy()
     for at, name in ((0, "all"), (1, "above the threshold")):
         rows |= {f"{name}, before debiasing": counts[0, at], f"{name}, after": counts[1, at]}
     for name, row in rows.items():

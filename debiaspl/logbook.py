@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -66,6 +67,11 @@ class Logbook:
 
         with Image.open(path) as image:
             self._board.add_image(name, np.asarray(image.convert("RGB")), step, dataformats="HWC")
+
+    def text(self, name: str, lines: Sequence[str], step: int) -> None:
+        """Show lines in TensorBoard, as they are: indented, they are no Markdown."""
+        if not self._quiet:
+            self._board.add_text(name, "\n".join(f"    {line}" for line in lines), step)
 
     def say(self, line: str, *, every_rank: bool = False) -> None:
         """A line in the terminal, above the bar."""

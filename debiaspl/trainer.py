@@ -12,7 +12,15 @@ import numpy as np
 import torch
 
 from debiaspl import checkpoint
-from debiaspl.build import build_state, build_tables, compiles, compute_dtype, open_feed, open_validation
+from debiaspl.build import (
+    build_state,
+    build_tables,
+    compiles,
+    compute_dtype,
+    known_bad_files,
+    open_feed,
+    open_validation,
+)
 from debiaspl.checkpoint import Progress
 from debiaspl.config import Recipe
 from debiaspl.distributed import Ranks
@@ -22,7 +30,6 @@ from debiaspl.files import replacing
 from debiaspl.logbook import Logbook
 from debiaspl.optim import learning_rate
 from debiaspl.step import METRICS, Step
-from pipelines.bad_files import BadFiles
 from pipelines.batch import Batch
 from pipelines.errors import UserError
 from pipelines.listing import Listing
@@ -44,11 +51,13 @@ class Trainer:
         tables, self._dtype = build_tables(split, ranks), compute_dtype(recipe, ranks)
         compile_ = compiles(recipe, ranks)
         self._step = Step(self._state, tables, self._science, ranks, dtype=self._dtype, compile=compile_)
-        self._bad_files = BadFiles(split.listing, recipe.engine.bad_files)
+        self._bad_files = known_bad_files(recipe, split)
         self._feed = open_feed(recipe, split, self._steps, ranks, self._bad_files)
         self._validation = open_validation(recipe, validation, ranks)
         self._validation_labels = torch.from_numpy(validation.labels).to(ranks.device)
         self._fingerprint = split.fingerprint
+        self._listings = split.listing, split.unlabeled_listing
+        self._named = 0  # undecodable files that TensorBoard lists already
         self._stop_requested = False
         self._rate = 0.0  # images per second of the epoch so far
         self.progress = Progress()
@@ -198,12 +207,18 @@ class Trainer:
         }
 
     def _count_bad_files(self, logbook: Logbook) -> float:
-        """Undecodable files met by any rank so far; a rank names each file that it meets once."""
-        for name in self._bad_files.news():
-            logbook.say(f"cannot be decoded, replaced: {name}", every_rank=True)
-        met = torch.zeros(len(self._split.listing), device=self._ranks.device)
-        met[list(self._bad_files.known)] = 1
-        return float((self._ranks.sum_(met) > 0).sum())
+        """Undecodable files met by any rank so far; a rank says each file that it meets once, with the reason."""
+        names: list[str] = []
+        for bad_files, listing in dict(zip(self._bad_files, self._listings, strict=True)).items():
+            for name in bad_files.news():
+                logbook.say(f"cannot be decoded, replaced: {name}", every_rank=True)
+            met = torch.zeros(len(listing), device=self._ranks.device)
+            met[list(bad_files.known)] = 1
+            names += [str(listing.path(index)) for index in self._ranks.sum_(met).nonzero().flatten().tolist()]
+        if len(names) > self._named:
+            self._named = len(names)
+            logbook.text("data/bad_files", names, self.progress.step)
+        return float(len(names))
 
     def _draw(self, counts: np.ndarray, logbook: Logbook) -> None:
         if self._ranks.is_main:

@@ -80,6 +80,7 @@ def beton_of(listing: Listing, path: Path | None) -> Beton:
     """The opened .beton, which is that of ``listing`` as far as can be told. Raises DataError where it is not."""
     root = listing.root
     command = f"python tools/convert_imagenet_to_ffcv.py --data {shlex.quote(str(root.parent))} --split {root.name}"
+    command += "" if listing.classes else " --flat"
     if path is None or not path.is_file():
         missing = f"There is no file {path}." if path else "The ffcv pipeline reads a .beton file, but none is named."
         raise DataError(f"{missing} Make it with: {command}")

@@ -8,8 +8,8 @@ On a CPU our executor cuts: Pillow's bytes, at a third of the time of DALI's ope
 
 What DALI does differently from Pillow, measured with DALI 2.4 and Pillow 13:
 - Decoding on the CPU: nothing, for JPEG of any kind (4:2:0, 4:2:2, 4:4:4, progressive, grey, CMYK, EXIF rotation
-  ignored) and for PNG, BMP, WebP, TIFF and PPM under a JPEG's name; 16-bit PNGs are scaled where Pillow clips, and GIF
-  is refused.
+  ignored) and for PNG, BMP, WebP, TIFF and PPM under a JPEG's name. What only Pillow reads, or DALI reads differently
+  (GIF, 16-bit PNG), is read from a PNG of Pillow's pixels, made when it is first met.
 - Resizing: one grey level in about a fifth of the pixels, because Pillow rounds to uint8 between its two passes and
   DALI does not; more in a crop's outermost pixels where it shrinks, because there DALI repeats the edge pixel under the
   part of the filter that hangs over, and Pillow renormalises. Slice, then resize: the region of interest that
@@ -22,9 +22,11 @@ machine without a GPU, never run.
 # (DALI makes its operators and type names when it is imported; its stubs know only some of them.)
 
 import os
+import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,6 +34,7 @@ import torch
 from numpy.typing import NDArray
 from nvidia.dali import Pipeline, fn, types
 from nvidia.dali.data_node import DataNode
+from PIL import Image
 from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
@@ -39,6 +42,7 @@ from pipelines.augment import cpu, gpu
 from pipelines.augment.policy import Plan, plan
 from pipelines.bad_files import Replacement
 from pipelines.batch import Views
+from pipelines.dali_files import is_safe
 from pipelines.listing import Listing
 from pipelines.options import SourceOptions
 from pipelines.order import Draws, Order
@@ -47,6 +51,7 @@ from pipelines.views import EvaluationView, TrainingViews
 Inputs = tuple[list[NDArray[np.uint8]] | NDArray[np.generic], ...]
 """One group as ``graph`` takes it: paths, index [n], then v arrays each of crop corner [n, 2], crop extent [n, 2],
 resized [n, 2], window [n, 2] and flip [n]."""
+_NOWHERE = Path("/nowhere/no header that DALI can be trusted with")
 
 
 class DaliSource:
@@ -65,8 +70,9 @@ class DaliSource:
         options: SourceOptions,
     ) -> None:
         self._listing, self._order, self._views, self._options = listing, order, views, options
-        self._root = os.fsencode(listing.root) + b"/"
         self._replacement = Replacement(listing, order, options.bad_files)
+        self._stand_ins: dict[int, Path] = {}  # listing position → the PNG that is read instead
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._epoch = self._position = 0
         self._iteration = 0  # counts iterations, so that an old one cannot take a newer one's batches
         self._closed = False
@@ -102,6 +108,8 @@ class DaliSource:
         self._closed = True
         self._iteration += 1
         self._drop_pipeline()
+        if self._folder is not None:
+            self._folder.cleanup()
 
     def _endless(self, epoch: int, position: int) -> Iterator[Draws]:
         """This rank's groups from a place on, through all later epochs."""
@@ -126,7 +134,7 @@ class DaliSource:
         heights, widths = self._listing.heights[draws.index], self._listing.widths[draws.index]
         todo = plan(self._views, self._order.seed, self._order.stream, draws, heights, widths)
         self._ahead.append((draws, todo))
-        paths = (self._root + os.fsencode(self._listing.paths[index]) for index in draws.index)
+        paths = [os.fsencode(self._path(index)) for index in draws.index.tolist()]
         named = [np.frombuffer(path, np.uint8) for path in paths], np.ascontiguousarray(draws.index)
         if not self._options.dali_cuts:
             return named
@@ -138,6 +146,11 @@ class DaliSource:
             *todo.window,
             *todo.flip.astype(np.int32),
         )
+
+    def _path(self, index: int) -> Path:
+        """What DALI is to read; where that might end the process, a file that is not there: an error that it raises."""
+        path = self._stand_ins.get(index) or self._listing.path(index)
+        return path if is_safe(path) else _NOWHERE
 
     def _next(self) -> Views:
         """The next group's finished views."""
@@ -196,37 +209,69 @@ class DaliSource:
                 raise RuntimeError(f"{self._listing.path(index)} is not {listed[0]} × {listed[1]} pixels, as listed.")
 
     def _replace_bad(self, suspects: list[Draws], error: Exception) -> None:
-        """Have the files replaced that Pillow cannot decode either; raise DALI's error where there is none."""
+        """Have the files replaced that Pillow cannot decode, and stand-ins made for those that only DALI cannot.
+
+        Raises DALI's error where it is about none of the files.
+        """
         found = 0
         for draws in suspects:
             failures = {}
             for index in draws.index.tolist():
-                if isinstance(reason := self._replacement.decoded(index), str):
-                    failures[index] = reason
+                image = self._replacement.decoded(index)
+                if isinstance(image, str):
+                    failures[index] = image
+                elif not decodes(self._path(index), self._options):  # _NOWHERE it does not either
+                    self._stand_ins[index] = self._stand_in(index, image)
+                    found += 1
             self._replacement.after(draws, failures)
             found += len(failures)
         if not found:
             paths = [str(self._listing.path(index)) for draws in suspects for index in draws.index.tolist()]
-            error.add_note(f"Pillow decodes all files of the batches in work: {', '.join(paths)}")
+            error.add_note(f"Pillow and DALI decode each file of the batches in work: {', '.join(paths)}")
             raise error
+
+    def _stand_in(self, index: int, image: Image.Image) -> Path:
+        if self._folder is None:
+            self._folder = tempfile.TemporaryDirectory(prefix="debiaspl-")
+        path = Path(self._folder.name, f"{index}.png")
+        image.save(path, compress_level=1)
+        return path
 
 
 def build(
     feed: Callable[[], Inputs], views: TrainingViews | EvaluationView, largest: int, options: SourceOptions
 ) -> Pipeline:
     """The pipeline that runs ``graph`` on groups of at most ``largest`` samples."""
-    device_id = None
-    if options.device.type == "cuda":
-        device_id = torch.cuda.current_device() if options.device.index is None else options.device.index
     pipeline = Pipeline(
         batch_size=largest,
         num_threads=options.threads,
-        device_id=device_id,
+        device_id=_device_id(options),
         prefetch_queue_depth=options.prefetch,
     )
     with pipeline:
         pipeline.set_outputs(*graph(feed, views, options))
     return pipeline
+
+
+def _device_id(options: SourceOptions) -> int | None:
+    if options.device.type != "cuda":
+        return None
+    return torch.cuda.current_device() if options.device.index is None else options.device.index
+
+
+def decodes(path: Path, options: SourceOptions) -> bool:
+    """Whether DALI decodes one file: asked only after an error, of which DALI does not say which file it is about."""
+    pipeline = Pipeline(batch_size=1, num_threads=1, device_id=_device_id(options), prefetch_queue_depth=1)
+    with pipeline:
+        name = fn.external_source(
+            lambda: [np.frombuffer(os.fsencode(path), np.uint8)], batch=True, dtype=types.UINT8, ndim=1
+        )
+        pipeline.set_outputs(_decode(fn.io.file.read(name), options))
+    try:
+        pipeline.run()
+    except RuntimeError:
+        return False
+    return True
 
 
 def graph(

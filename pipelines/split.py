@@ -33,29 +33,37 @@ _NUMPY_ARRAYS: list[Any] = [
 
 
 class ClipTargets(NamedTuple):
-    """CLIP's guess for every sample of the listing: label (UNKNOWN where there is none) and its probability."""
+    """CLIP's guess for each of the M samples of the unlabeled listing: label (UNKNOWN: none) and its probability."""
 
-    label: NDArray[np.int64]  # [N]
-    confidence: NDArray[np.float32]  # [N]
+    label: NDArray[np.int64]  # [M]
+    confidence: NDArray[np.float32]  # [M]
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """The labeled and unlabeled samples of one listing, whose own labels it forgets."""
+    """The labeled and unlabeled samples of one listing, or of two, whose own labels it forgets."""
 
     listing: Listing  # without labels, whatever was given
-    labeled: NDArray[np.int64]  # listing positions
-    unlabeled: NDArray[np.int64]
+    labeled: NDArray[np.int64]  # its positions
+    unlabeled: NDArray[np.int64]  # positions in ``unlabeled_listing``
     labels: NDArray[np.int64]  # [N] label of each labeled sample, UNKNOWN for all others
     clip: ClipTargets | None
+    elsewhere: Listing | None = None  # where the unlabeled samples lie in a folder of their own
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "listing", self.listing.without_labels())
 
     @property
+    def unlabeled_listing(self) -> Listing:
+        """The listing of the unlabeled samples."""
+        return self.listing if self.elsewhere is None else self.elsewhere
+
+    @property
     def fingerprint(self) -> str:
-        """SHA-256 over the listing and everything that training sees of it."""
+        """SHA-256 over the listings and everything that training sees of them."""
         digest = hashlib.sha256(self.listing.fingerprint.encode())
+        if self.elsewhere is not None:
+            digest.update(self.elsewhere.fingerprint.encode())
         for array in (self.labeled, self.unlabeled, self.labels, *(self.clip or ())):
             digest.update(np.ascontiguousarray(array).tobytes() + b"\0")
         return digest.hexdigest()
@@ -70,27 +78,34 @@ class IndexFile(NamedTuple):
 
 
 def read_split(
-    listing: Listing, labeled_csv: Path, unlabeled_csv: Path, clip_file: Path | None = None, use_clip: bool = False
+    listing: Listing,
+    labeled_csv: Path,
+    unlabeled: Path | Listing,
+    clip_file: Path | None = None,
+    use_clip: bool = False,
 ) -> Split:
-    """The split that two index files describe.
+    """The split that two index files describe; or one, and a listing of its own for the unlabeled samples, all of it.
 
     The labeled samples' labels are the file's ``PseudoLabel`` where it has that column, their folder's otherwise.
-    With ``use_clip`` the unlabeled samples' CLIP targets come from ``clip_file`` (rows in the order of
-    ``unlabeled_csv``) or from that CSV's own columns.
+    With ``use_clip`` the unlabeled samples' CLIP targets come from ``clip_file`` (rows in the order of the index file,
+    or listing, ``unlabeled``) or from that index file's own columns.
 
     Raises DataError for anything that does not fit the listing.
     """
-    labeled, unlabeled = read_index_file(labeled_csv, listing), read_index_file(unlabeled_csv, listing)
+    labeled = read_index_file(labeled_csv, listing)
+    elsewhere, source = (unlabeled, unlabeled.root) if isinstance(unlabeled, Listing) else (None, unlabeled)
+    other = read_index_file(source, listing) if elsewhere is None else IndexFile(elsewhere.positions, None, None)
     labels = np.full(len(listing), UNKNOWN, np.int64)
     known = listing.labels[labeled.index] if labeled.pseudo_label is None else labeled.pseudo_label
     labels[labeled.index] = known
     clip = None
     if use_clip:
-        label, confidence = _clip_of(unlabeled, unlabeled_csv, clip_file, len(listing.classes))
-        clip = ClipTargets(np.full(len(listing), UNKNOWN, np.int64), np.zeros(len(listing), np.float32))
-        clip.label[unlabeled.index] = label
-        clip.confidence[unlabeled.index] = confidence
-    return Split(listing, labeled.index, unlabeled.index, labels, clip)
+        label, confidence = _clip_of(other, source, clip_file, len(listing.classes))
+        count = len(listing if elsewhere is None else elsewhere)
+        clip = ClipTargets(np.full(count, UNKNOWN, np.int64), np.zeros(count, np.float32))
+        clip.label[other.index] = label
+        clip.confidence[other.index] = confidence
+    return Split(listing, labeled.index, other.index, labels, clip, elsewhere)
 
 
 def find_file(root: Path, names: Sequence[str]) -> Path:
@@ -163,14 +178,15 @@ def _probabilities(path: Path, texts: list[str]) -> NDArray[np.float32]:
 
 
 def _clip_of(
-    unlabeled: IndexFile, unlabeled_csv: Path, clip_file: Path | None, classes: int
+    unlabeled: IndexFile, source: Path, clip_file: Path | None, classes: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """CLIP's label and confidence for each row of the unlabeled index file."""
+    """CLIP's label and confidence for each row of the unlabeled index file (or image of the folder) ``source``."""
     if clip_file is not None:
         return read_clip_file(clip_file, len(unlabeled.index), classes)
     if unlabeled.pseudo_label is None or unlabeled.confidence is None:
         raise DataError(
-            f"This recipe uses CLIP targets, but {unlabeled_csv} has no columns PseudoLabel and Probs. "
+            f"This recipe uses CLIP targets, but {source} brings none (an index file would in columns PseudoLabel and "
+            "Probs). "
             "Name a predictions file with --set engine.clip_file=… or make one with: python tools/make_clip_targets.py"
         )
     return unlabeled.pseudo_label, unlabeled.confidence
@@ -197,7 +213,7 @@ def read_clip_file(path: Path, rows: int, classes: int) -> tuple[NDArray[np.int6
     if ranked.ndim != 2 or ranked.shape != probabilities.shape or len(ranked) != rows or not ranked.numel():
         raise DataError(
             f"{path} must hold preds_list and probs_list of {rows} rows each, one per row of the unlabeled index file "
-            f"(got {tuple(ranked.shape)} and {tuple(probabilities.shape)})."
+            f"or image of the unlabeled folder (got {tuple(ranked.shape)} and {tuple(probabilities.shape)})."
         )
     label, confidence = ranked[:, 0], probabilities.float().amax(1)
     wrong = (label < 0) | (label >= classes) | (label != label.long())

@@ -15,6 +15,8 @@ Beside each .beton: .json (parameters, versions, counts), .files.csv (each odd f
 .records.npy (digests, for --verify). The same input gives the same bytes with any number of workers, after any number
 of kills and --resume, and in any number of shards after --merge.
 
+--flat: the folders hold images without classes, at any depth, for engine.unlabeled (--split unlabeled --flat).
+
 On several machines: --shard 1/4 … --shard 4/4, copy the parts to one folder ROOT/ffcv, then --merge.
 """
 
@@ -67,7 +69,7 @@ def _run(options: argparse.Namespace) -> None:
             merge(beton, options.resume)
         return None
     # List all splits first: a missing folder is reported now, not after hours of work on the first.
-    listings = {split: scan(options.data / split) for split in options.split}
+    listings = {split: scan(options.data / split, labeled=not options.flat) for split in options.split}
     for split, listing in listings.items():
         if options.verify:
             verify(listing, part_path(betons[split], options.shard), options.workers)
@@ -94,6 +96,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     cores = len(os.sched_getaffinity(0))
     parser.add_argument("--data", type=Path, metavar="ROOT", help="folder with train/ and val/")
     parser.add_argument("--split", nargs="+", default=["train", "val"], help="folders below ROOT (default: train val)")
+    parser.add_argument("--flat", action="store_true", help="the folders hold unlabeled images, at any depth")
     parser.add_argument("--subset", type=Path, metavar="CSV", help="only the samples of its column Index; one --split")
     parser.add_argument("--shard", type=_shard, metavar="I/N", help="only the I-th of N parts, I from 1")
     parser.add_argument("--max-resolution", type=_positive, metavar="N", help="limit the longer side to N pixels")

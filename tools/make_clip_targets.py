@@ -3,8 +3,8 @@
     python tools/make_clip_targets.py --data dataset/imagenet --class-names names.txt
 
 Writes below <data>/indexes: CLIPPseudoLabel0.95.csv (the confident samples), CLIPPseudoLabel0.95-Unselected.csv (the
-others), and, for each --unlabeled CSV, <its stem>_clip_predictions_ranked.pth.tar (labels and probabilities, ranked).
-Images are seen by CLIP's own preprocessing. True labels are not read.
+others), and, for each --unlabeled CSV or folder, <its stem>_clip_predictions_ranked.pth.tar (labels and probabilities,
+ranked). Images are seen by CLIP's own preprocessing. True labels are not read.
 """
 
 import argparse
@@ -33,7 +33,13 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--data", type=Path, default=Path("dataset/imagenet"), help="data root with train/")
     parser.add_argument("--class-names", type=Path, help="a name per line, in the order of the sorted class folders")
-    parser.add_argument("--unlabeled", type=Path, nargs="*", default=[], help="index files that want CLIP targets")
+    parser.add_argument(
+        "--unlabeled",
+        type=Path,
+        nargs="*",
+        default=[],
+        help="index files, or folders of images, that want CLIP targets",
+    )
     parser.add_argument("--model", default="RN50-quickgelu", help="an open_clip model")
     parser.add_argument("--pretrained", default="openai", help="its weights: a tag of open_clip, or a file")
     parser.add_argument("--threshold", type=float, default=0.95, help="probability from which a guess is a label")
@@ -49,7 +55,8 @@ def main(arguments: list[str] | None = None) -> int:
 def _run(a: argparse.Namespace) -> None:
     listing = list_images(a.data / "train")
     names = class_names(listing, a.class_names)
-    unlabeled = {path: read_index_file(path, listing).index for path in a.unlabeled}
+    folders = {path: list_images(path, labeled=False) for path in a.unlabeled if path.is_dir()}
+    files = {path: read_index_file(path, listing).index for path in a.unlabeled if path not in folders}
     probability = predict(listing, names, a.model, a.pretrained, a.batch)
     folder = a.data / "indexes"
     folder.mkdir(exist_ok=True)
@@ -57,8 +64,10 @@ def _run(a: argparse.Namespace) -> None:
     stem = f"CLIPPseudoLabel{a.threshold:g}"
     write_csv(folder / f"{stem}.csv", np.flatnonzero(confident), probability)
     write_csv(folder / f"{stem}-Unselected.csv", np.flatnonzero(~confident), probability)
-    for path, index in unlabeled.items():
-        write_ranked(folder / f"{path.stem}_clip_predictions_ranked.pth.tar", probability[index])
+    wanted = {path: probability[index] for path, index in files.items()}
+    wanted |= {path: predict(other, names, a.model, a.pretrained, a.batch) for path, other in folders.items()}
+    for path, table in wanted.items():
+        write_ranked(folder / f"{path.stem}_clip_predictions_ranked.pth.tar", table)
     print(f"{confident.sum()} of {len(listing)} images are labeled with probability ≥ {a.threshold:g}")
 
 

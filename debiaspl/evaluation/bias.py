@@ -80,7 +80,9 @@ def draw_pseudo_labels(
     plt.close(figure)
 
 
-def true_counts(split: Split) -> NDArray[np.float64]:
-    """True number of unlabeled images per class: for reports only, training never sees it."""
+def true_counts(split: Split) -> NDArray[np.float64] | None:
+    """True number of unlabeled images per class, None where nobody knows: for reports only, training never sees it."""
+    if split.elsewhere is not None:
+        return None
     labels = true_labels(split.listing)[split.unlabeled]
     return np.bincount(labels, minlength=len(split.listing.classes)).astype(np.float64)

@@ -22,8 +22,8 @@ from pipelines import turbojpeg
 from pipelines.conversion.one_image import Encoding, Fate, StoredImage, stored_image
 from pipelines.conversion.session import FILES, Session, finished, unwritable
 from pipelines.errors import DataError
-from pipelines.folder_scan import scan_classes, shown
-from pipelines.listing import Listing
+from pipelines.folder_scan import scan_classes, scan_flat, shown
+from pipelines.listing import UNKNOWN, Listing
 
 _TASK = 16
 """Files per task of a thread."""
@@ -35,16 +35,17 @@ _AHEAD = 2
 """Tasks per worker whose results may wait for their turn."""
 
 
-def scan(root: Path) -> Listing:
+def scan(root: Path, *, labeled: bool = True) -> Listing:
     """The listing without the images' sizes: no file is opened twice. Raises DataError for a folder without images."""
     if not root.is_dir():
         raise DataError(
-            f"There is no data folder {root}. It should hold one folder per class with images; "
+            f"There is no data folder {root}. It should hold {'one folder per class with ' if labeled else ''}images; "
             "name another with --data."
         )
-    found = scan_classes(str(root))
+    found = scan_classes(str(root)) if labeled else scan_flat(str(root))
     nothing = np.zeros(len(found.names), np.int32)
-    return Listing(root, found.classes, found.names, found.labels, nothing, nothing)
+    labels = found.labels if labeled else np.full(len(found.names), UNKNOWN, np.int64)
+    return Listing(root, found.classes, found.names, labels, nothing, nothing)
 
 
 def convert(
@@ -150,7 +151,12 @@ def identity_of(listing: Listing, chosen: NDArray[np.int64], encoding: Encoding,
     return {
         "fingerprint": listing.fingerprint,
         "positions": hashlib.sha256(np.ascontiguousarray(chosen, "<i8").tobytes()).hexdigest(),
-        "parameters": {**asdict(encoding), "filter": "LANCZOS", "shard": shard or None},
+        "parameters": {
+            **asdict(encoding),
+            "filter": "LANCZOS",
+            "shard": shard or None,
+            "flat": not listing.classes,
+        },
         "versions": dict(versions()),
     }
 

@@ -333,6 +333,42 @@ def test_a_file_of_another_size_than_listed_is_named(listing, opened, tmp_path, 
     assert str(mine.path(0)) in str(caught.value)
 
 
+@pytest.mark.parametrize("dali_cut", ["dali", "cpu"])
+def test_a_file_that_only_pillow_decodes_is_read_all_the_same(listing, opened, tmp_path, dali_cut) -> None:
+    mine = copied(listing, tmp_path / "images")
+    with Image.open(mine.path(7)) as image:
+        grey = np.asarray(image.convert("L")).astype(np.uint16)
+        image.save(mine.path(7), "GIF")
+    Image.fromarray(grey * 2).save(mine.path(8).with_suffix(".png"))
+    mine.path(8).with_suffix(".png").rename(mine.path(8))
+    mine = listed(tmp_path / "images")
+    order = training_order(batch=IMAGES, groups=1, steps=1)
+    source = opened(order, PLAIN, mine, dali_cut=dali_cut)
+    got, expected = list(source), list(TorchvisionSource(mine, order, PLAIN, SourceOptions()))
+    for index in (7, 8):
+        mean = np.abs(by_index(got)[index].numpy().astype(int) - by_index(expected)[index].numpy()).mean()
+        assert mean == 0 if dali_cut == "cpu" else mean < 1
+        assert source._stand_ins[index].exists()
+    assert set(source._stand_ins) == {7, 8}
+    source.close()
+    assert not source._stand_ins[7].parent.exists()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"no picture at all" * 100, bytes(10000), b"\xff\xd8\xff\xe0" + b"garbage" * 1000, b"\x89PNG\r\n\x1a\n..."],
+)
+def test_files_that_would_end_the_process_never_reach_dali(listing, opened, tmp_path, content) -> None:
+    mine = copied(listing, tmp_path / "images")
+    for index in range(0, IMAGES, 3):
+        mine.path(index).write_bytes(content)
+    for attempt in range(5):  # the crash is a race: a few attempts meet it almost surely
+        source = opened(training_order(batch=IMAGES, groups=1, steps=1), PLAIN, mine, threads=2)
+        with pytest.raises(DataError, match="Cannot decode"):
+            list(source)
+        source.close()
+
+
 def test_an_error_that_is_no_files_fault_is_passed_on(listing, opened, tmp_path, monkeypatch) -> None:
     mine = copied(listing, tmp_path / "images")
     Image.new("RGB", (8, 8)).save(mine.path(0))

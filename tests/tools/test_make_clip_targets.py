@@ -1,6 +1,7 @@
 """CLIP targets with a real, tiny, untrained CLIP: the files it writes are those that training reads."""
 
 import json
+import shutil
 import sys
 
 import numpy as np
@@ -42,14 +43,14 @@ def data(demo_data, tmp_path):
     return tmp_path / "data"
 
 
-def test_files_are_what_training_reads(load_script, clip_weights, data):
+def test_files_are_what_training_reads(load_script, clip_weights, data, tmp_path):
     script = load_script("tools/make_clip_targets.py")
     listing = list_images(data / "train")
     names = script.class_names(listing, None)
     threshold = float(np.median(script.predict(listing, names, "tiny", str(clip_weights), 256).max(1)).round(4))
     flags = ["--data", str(data), "--model", "tiny", "--pretrained", str(clip_weights), "--threshold", str(threshold)]
     unlabeled = data / "indexes/unlabeled.csv"
-    assert script.main([*flags, "--unlabeled", str(unlabeled)]) == 0
+    assert script.main(flags) == 0
 
     confident, others = (data / f"indexes/CLIPPseudoLabel{threshold:g}{end}.csv" for end in ("", "-Unselected"))
     labeled, rest = read_index_file(confident, listing), read_index_file(others, listing)
@@ -62,6 +63,19 @@ def test_files_are_what_training_reads(load_script, clip_weights, data):
     np.testing.assert_array_equal(split.labels[labeled.index], labeled.pseudo_label)
     np.testing.assert_array_equal(split.clip.label[rest.index], rest.pseudo_label)
 
+    folder = tmp_path / "unlabeled"
+    shutil.copytree(data / "train", folder)
+    assert script.main([*flags, "--unlabeled", str(folder)]) == 0
+    flat = read_split(
+        listing,
+        confident,
+        list_images(folder, labeled=False),
+        clip_file=data / "indexes/unlabeled_clip_predictions_ranked.pth.tar",
+        use_clip=True,
+    )
+    np.testing.assert_array_equal(flat.clip.label[rest.index], rest.pseudo_label)  # the same images, in the same order
+
+    assert script.main([*flags, "--unlabeled", str(unlabeled)]) == 0
     ranked = data / "indexes/unlabeled_clip_predictions_ranked.pth.tar"
     content = torch.load(ranked, weights_only=True)
     assert torch.allclose(content["probs_list"].sum(1), torch.ones(len(content["probs_list"])), atol=1e-5)
