@@ -7,7 +7,16 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from debiaspl.build import build_state, build_tables, compiles, compute_dtype, one_group, open_feed, read_data
+from debiaspl.build import (
+    build_state,
+    build_tables,
+    compiles,
+    compute_dtype,
+    load_init,
+    one_group,
+    open_feed,
+    read_data,
+)
 from debiaspl.config import Recipe
 from debiaspl.distributed import Ranks
 from debiaspl.step import METRICS, Step
@@ -54,6 +63,7 @@ def dry_run(recipe: Recipe, ranks: Ranks) -> None:
     table.add_row("unlabeled views", f"{tuple(batch.unlabeled.pixels.shape)} {batch.unlabeled.pixels.dtype} per group")
 
     state = build_state(small, len(split.listing.classes), ranks)
+    load_init(small, state.student, ranks)
     step = Step(
         state,
         build_tables(split, ranks),
