@@ -2,7 +2,7 @@
 VENV     := .venv
 PYTHON   := $(VENV)/bin/python
 PIPELINE ?= torchvision
-EXTRAS   := dev,knn,clip
+EXTRAS   := dev,knn,clip,timm
 
 .PHONY: demo test soak bench lint setup clean
 .DELETE_ON_ERROR:

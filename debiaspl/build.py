@@ -5,10 +5,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from debiaspl.config import Recipe
 from debiaspl.distributed import Ranks
-from debiaspl.import_weights import import_weights
+from debiaspl.import_weights import Account, import_weights
 from debiaspl.models.classifier import Classifier
 from debiaspl.optim import build_optimizer
 from debiaspl.step import State, Tables
@@ -98,15 +99,14 @@ def source_options(recipe: Recipe, beton: str, ranks: Ranks) -> SourceOptions:
 
 
 def build_state(recipe: Recipe, classes: int, ranks: Ranks) -> State:
-    """Student, teacher, optimizer, uniform p̂ and zero counts on this rank's device; the same on every rank."""
+    """Student, teacher, optimizer, uniform p̂ and zero counts on this rank's device; the same on every rank.
+
+    The student's weights are random: ``load_init`` comes next. The teacher becomes the student's copy in Step.
+    """
     science = recipe.science
     torch.manual_seed(int(keyed_random.bits(science.seed, _INITIALISATION) >> 1))
-    student = Classifier(science.arch, classes, science.dropout)
-    if science.init:
-        account = import_weights(student.trunk, Path(science.init))
-        if ranks.is_main:
-            print(f"{science.init}: {account}")
-    teacher = Classifier(science.arch, classes)
+    student = Classifier(science.arch, classes, science.dropout, science.size)
+    teacher = Classifier(science.arch, classes, size=science.size)
     for model in (student, teacher):
         model.to(ranks.device).to(memory_format=torch.channels_last)
     return State(
@@ -116,6 +116,16 @@ def build_state(recipe: Recipe, classes: int, ranks: Ranks) -> State:
         phat=torch.full((science.phat_rows, classes), 1 / classes, device=ranks.device),
         pseudo_labels=torch.zeros(2, 2, classes, device=ranks.device),
     )
+
+
+def load_init(recipe: Recipe, student: nn.Module, ranks: Ranks) -> Account | None:
+    """Fill the student's trunk from science.init, and say what became of the file's tensors; None without a file."""
+    if not recipe.science.init:
+        return None
+    account = import_weights(student.get_submodule("trunk"), Path(recipe.science.init))
+    if ranks.is_main:
+        print(f"{recipe.science.init}: {account}")
+    return account
 
 
 def build_tables(split: Split, ranks: Ranks) -> Tables:

@@ -8,10 +8,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from debiaspl.models.resnet import TRUNKS
+from debiaspl.models.trunks import known_trunks, misfit
 from debiaspl.objectives import Objective
 from pipelines import NAMES as PIPELINES
-from pipelines.errors import UserError
+from pipelines.errors import MissingDependency, UserError
 from pipelines.views import EvaluationView, TrainingViews
 
 
@@ -42,7 +42,7 @@ class Science:
     """Two weak and two strong views of each unlabeled image; one of each otherwise."""
     # --- model
     arch: str = "resnet50"
-    """Trunk, a name of debiaspl/models/resnet.py."""
+    """Trunk: a name of debiaspl/models/trunks.py, or timm/ and any name that timm knows."""
     init: str = ""
     """Weights file that the trunk starts from; empty: random."""
     dropout: float = 0.45
@@ -87,7 +87,7 @@ class Science:
     warmup_epochs: int = 5
 
     def __post_init__(self) -> None:
-        _require(self.arch in TRUNKS, f"There is no science.arch {self.arch!r}{near(self.arch, TRUNKS)}.")
+        _require_trunk(self.arch, self.size)
         for name in ("labeled_batch", "mu", "group", "epochs"):
             _require(getattr(self, name) >= 1, f"science.{name} must be at least 1 (got {getattr(self, name)}).")
         for name in ("threshold", "clip_gate", "phat_momentum", "ema", "momentum", "dropout"):
@@ -236,11 +236,29 @@ class Recipe:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def _require_trunk(arch: str, size: int) -> None:
+    """Before anything else is built, so that a slip of the pen, or a missing timm, is said at once."""
+    try:
+        known = known_trunks(arch)
+    except ModuleNotFoundError as error:
+        if error.name != "timm":
+            raise
+        raise MissingDependency(
+            f"science.arch={arch} needs timm, which is not installed. Run: pip install -e '.[timm]'"
+        ) from error
+    others = "" if arch.startswith("timm/") else " Networks of timm are named timm/<name>."
+    _require(arch in known, f"There is no science.arch {arch!r}{near(arch, known)}.{others}")
+    problem = misfit(arch, size)
+    _require(not problem, f"science.arch={arch} does not work for images of science.size={size}: {problem}.")
+
+
 def near(name: str, known: Iterable[str]) -> str:
-    """'; did you mean …?', or the whole list where nothing is near."""
+    """'; did you mean …?', or the list where nothing is near (its beginning, if it is very long)."""
     names = list(known)
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-    return f"; did you mean {' or '.join(close)}?" if close else f"; there are {', '.join(names)}"
+    if close:
+        return f"; did you mean {' or '.join(close)}?"
+    return f"; there are {', '.join(names[:60])}{f' and {len(names) - 60} more' if len(names) > 60 else ''}"
 
 
 def _divisors(number: int) -> str:

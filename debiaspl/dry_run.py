@@ -13,6 +13,7 @@ from debiaspl.build import (
     compiles,
     compute_dtype,
     known_bad_files,
+    load_init,
     one_group,
     open_feed,
     read_data,
@@ -64,6 +65,7 @@ def dry_run(recipe: Recipe, ranks: Ranks) -> None:
     table.add_row("unlabeled views", f"{tuple(batch.unlabeled.pixels.shape)} {batch.unlabeled.pixels.dtype} per group")
 
     state = build_state(small, len(split.listing.classes), ranks)
+    load_init(small, state.student, ranks)
     step = Step(
         state,
         build_tables(split, ranks),

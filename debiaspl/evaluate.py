@@ -87,7 +87,7 @@ def _report(
     classes, dtype = len(validation.classes), compute_dtype(recipe, ranks)
     models: dict[str, Classifier] = {}
     for name in ("student", "teacher"):
-        models[name] = Classifier(recipe.science.arch, classes).to(ranks.device)
+        models[name] = Classifier(recipe.science.arch, classes, size=recipe.science.size).to(ranks.device)
         models[name].to(memory_format=torch.channels_last)
         models[name].load_state_dict(content[name])
         models[name].eval()

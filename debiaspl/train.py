@@ -41,6 +41,7 @@ files below the data folder
 files in the run's folder
   last.pt (checkpoint of each epoch, and on SIGTERM or Ctrl-C)
   metrics.jsonl  tensorboard/  pseudo_labels.png  config.json
+  init.json (what became of each tensor of the --init file)
 
 exit codes: 0 done; 2 something to mend, said in one message; 128 + n stopped and saved on signal n
 """

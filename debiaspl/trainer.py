@@ -18,6 +18,7 @@ from debiaspl.build import (
     compiles,
     compute_dtype,
     known_bad_files,
+    load_init,
     open_feed,
     open_validation,
 )
@@ -48,6 +49,7 @@ class Trainer:
         self._steps = steps_per_epoch(recipe, split)
         self._accumulation = self._science.accumulation(ranks.world)
         self._state = build_state(recipe, len(self._classes), ranks)
+        self._imported = load_init(recipe, self._state.student, ranks)
         tables, self._dtype = build_tables(split, ranks), compute_dtype(recipe, ranks)
         compile_ = compiles(recipe, ranks)
         self._step = Step(self._state, tables, self._science, ranks, dtype=self._dtype, compile=compile_)
@@ -232,6 +234,8 @@ class Trainer:
         content = {"experiment": self._recipe.experiment(self._fingerprint), **dataclasses.asdict(self._recipe)}
         with replacing(self._folder / "config.json") as building:
             building.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        if self._imported is not None:
+            self._imported.write(self._folder / "init.json", weights=self._science.init)
 
 
 def steps_per_epoch(recipe: Recipe, split: Split) -> int:

@@ -1,1 +1,1 @@
-"""Networks: trunks, the classifier around them, the averaged teacher. Imports nothing but torch."""
+"""Networks: trunks, the classifier around them, the averaged teacher. Imports torch alone; timm.py, timm."""

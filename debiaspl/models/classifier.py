@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from debiaspl.models.resnet import TRUNKS
+from debiaspl.models.trunks import build_trunk
 
 # ImageNet's channel means and standard deviations, in grey levels of 0..255
 _MEAN = (0.485 * 255, 0.456 * 255, 0.406 * 255)
@@ -14,17 +14,18 @@ _STD = (0.229 * 255, 0.224 * 255, 0.225 * 255)
 class Classifier(nn.Module):
     """A trunk by name and a linear head over ``classes``; the same for student, teacher and evaluation.
 
-    ``dropout`` acts on the pooled features in train mode only, so the teacher, never in train mode, has none.
+    ``dropout`` acts on the pooled features in train mode only, so the teacher, never in train mode, has none. ``size``,
+    the images' height and width, shapes only trunks that are made for one size (transformers).
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, arch: str, classes: int, dropout: float = 0.0) -> None:
+    def __init__(self, arch: str, classes: int, dropout: float = 0.0, size: int = 224) -> None:
         super().__init__()
-        self.trunk = TRUNKS[arch]()
+        self.trunk, features = build_trunk(arch, size)
         self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(self.trunk.features, classes)
+        self.head = nn.Linear(features, classes)
         nn.init.normal_(self.head.weight, std=0.01)
         nn.init.zeros_(self.head.bias)
         # Constants, not state: they are not saved, and no weights file brings its own.

@@ -3,8 +3,6 @@
 Parameter names are torchvision's, so that published weights load by name. v1.5: the 3×3 convolution carries the stride.
 """
 
-from collections.abc import Callable
-
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -94,13 +92,3 @@ class ResNet(nn.Module):
         for stage in self.stages:
             x = self.get_submodule(stage)(x)
         return x.mean((2, 3))
-
-
-TRUNKS: dict[str, Callable[[], ResNet]] = {
-    "resnet18": lambda: ResNet(BasicBlock, (2, 2, 2, 2)),
-    "resnet34": lambda: ResNet(BasicBlock, (3, 4, 6, 3)),
-    "resnet50": lambda: ResNet(Bottleneck, (3, 4, 6, 3)),
-    "resnet101": lambda: ResNet(Bottleneck, (3, 4, 23, 3)),
-    # A network that a laptop's CPU trains in minutes on 32 px images.
-    "resnet8-small": lambda: ResNet(BasicBlock, (1, 1, 1), width=16, small=True),
-}

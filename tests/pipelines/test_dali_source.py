@@ -362,7 +362,7 @@ def test_files_that_would_end_the_process_never_reach_dali(listing, opened, tmp_
     mine = copied(listing, tmp_path / "images")
     for index in range(0, IMAGES, 3):
         mine.path(index).write_bytes(content)
-    for attempt in range(5):  # the crash is a race: a few attempts meet it almost surely
+    for _ in range(5):  # the crash is a race: a few attempts meet it almost surely
         source = opened(training_order(batch=IMAGES, groups=1, steps=1), PLAIN, mine, threads=2)
         with pytest.raises(DataError, match="Cannot decode"):
             list(source)

@@ -1,0 +1,35 @@
+"""timm's backbones as trunks, by timm's names and with its parameter names. The only file that imports timm."""
+
+from functools import cache
+
+import timm
+import torch
+from torch import nn
+
+
+def names() -> list[str]:
+    """Of all networks that timm builds."""
+    return timm.list_models()
+
+
+def build(name: str, size: int) -> tuple[nn.Module, int]:
+    """A backbone with random weights, from images [n, 3, size, size] to pooled features, and the length of these.
+
+    Transformers and others whose weights depend on the images' size are built for ``size``.
+    """
+    fixed = timm.get_pretrained_cfg(name).fixed_input_size
+    backbone = timm.create_model(name, num_classes=0, **({"img_size": size} if fixed else {}))
+    # Not num_features: some networks have a last layer between pooling and classifier (MobileNetV3: 576, then 1024).
+    return backbone, backbone.head_hidden_size
+
+
+@cache
+def misfit(name: str, size: int) -> str:
+    """Why a backbone is no trunk for images of ``size`` (too small, not a multiple of its patches); empty if it is."""
+    try:
+        with torch.device("meta"):  # shapes alone: no memory, no arithmetic
+            backbone, length = build(name, size)
+            features = backbone.eval()(torch.empty(2, 3, size, size))
+    except (AssertionError, IndexError, RuntimeError, TypeError, ValueError) as error:  # whatever its layers raise
+        return str(error).partition("\n")[0] or "its layers do not divide them"
+    return "" if features.shape == (2, length) else f"its features, {tuple(features.shape)}, are not pooled"

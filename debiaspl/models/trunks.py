@@ -1,0 +1,61 @@
+"""Trunks by name: the one place that knows which networks there are."""
+
+from collections.abc import Callable
+
+from torch import nn
+
+from debiaspl.models.resnet import BasicBlock, Bottleneck, ResNet
+from debiaspl.models.wide_resnet import WideResNet
+
+TRUNKS: dict[str, Callable[[], ResNet | WideResNet]] = {
+    "resnet18": lambda: ResNet(BasicBlock, (2, 2, 2, 2)),
+    "resnet34": lambda: ResNet(BasicBlock, (3, 4, 6, 3)),
+    "resnet50": lambda: ResNet(Bottleneck, (3, 4, 6, 3)),
+    "resnet101": lambda: ResNet(Bottleneck, (3, 4, 23, 3)),
+    # Every layer twice as wide, as in SimCLR and MoCo; torchvision's wide_resnet50_2 widens the 3×3 convolutions only.
+    "resnet50w2": lambda: ResNet(Bottleneck, (3, 4, 6, 3), width=128),
+    # For images of about 32 px.
+    "resnet18-small": lambda: ResNet(BasicBlock, (2, 2, 2, 2), small=True),
+    "resnet34-small": lambda: ResNet(BasicBlock, (3, 4, 6, 3), small=True),
+    "resnet50-small": lambda: ResNet(Bottleneck, (3, 4, 6, 3), small=True),
+    "wrn-28-2": lambda: WideResNet(depth=28, widen=2),
+    # A network that a laptop's CPU trains in minutes on 32 px images.
+    "resnet8-small": lambda: ResNet(BasicBlock, (1, 1, 1), width=16, small=True),
+}
+
+_TIMM = "timm/"
+
+
+def known_trunks(arch: str) -> list[str]:
+    """The names among which ``arch`` must be: timm's where it begins with "timm/", ours otherwise.
+
+    Raises ModuleNotFoundError where timm is asked for and not installed.
+    """
+    if not arch.startswith(_TIMM):
+        return [*TRUNKS]
+    from debiaspl.models import timm  # optional: only where it is asked for
+
+    return [_TIMM + name for name in timm.names()]
+
+
+def misfit(arch: str, size: int) -> str:
+    """Why the network ``arch`` is no trunk for images of ``size``; empty if it is, as all of ours are."""
+    if not arch.startswith(_TIMM):
+        return ""
+    from debiaspl.models import timm
+
+    return timm.misfit(arch.removeprefix(_TIMM), size)
+
+
+def build_trunk(arch: str, size: int) -> tuple[nn.Module, int]:
+    """The network ``arch`` with random weights, and the length of its feature vector.
+
+    It maps float images [n, 3, size, size] to pooled features [n, f]. ``size`` matters to networks that are made for
+    one size of images; the others take any.
+    """
+    if arch.startswith(_TIMM):
+        from debiaspl.models import timm
+
+        return timm.build(arch.removeprefix(_TIMM), size)
+    trunk = TRUNKS[arch]()
+    return trunk, trunk.features

@@ -1,0 +1,50 @@
+"""Does a weights file fit a network? python tools/import_checkpoint.py FILE --arch resnet50 (before a run's --init)."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from debiaspl.config import Science
+from debiaspl.import_weights import Account, import_weights
+from debiaspl.models.trunks import build_trunk
+from pipelines.errors import UserError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, epilog="exit codes: 0 it fits; 2 it does not")
+    parser.add_argument("file", type=Path, help="weights: torch.save's or .safetensors; no data is needed")
+    parser.add_argument("--arch", default="resnet50", help="the network, as science.arch (default: %(default)s)")
+    parser.add_argument("--size", type=int, default=224, help="the images', as science.size (default: %(default)s)")
+    parser.add_argument("--names", type=Path, metavar="JSON", help="write the fate of every single tensor there")
+    parsed = parser.parse_args(arguments)
+    try:
+        science = Science(arch=parsed.arch, size=parsed.size, eval_resize=parsed.size)
+        trunk, _ = build_trunk(science.arch, science.size)
+        account = import_weights(trunk, parsed.file)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    if parsed.names:
+        account.write(parsed.names, weights=str(parsed.file))
+    Console(highlight=False).print(_table(parsed.file, parsed.arch, account))
+    return 0
+
+
+def _table(path: Path, arch: str, account: Account) -> Table:
+    table = Table(title=f"{path} fits {arch}")
+    table.add_column("tensors", justify="right")
+    table.add_column("fate")
+    table.add_row(f"{len(account.used)}", f"used, from {account.prefix}*")
+    for group, count in account.left_groups().items():
+        table.add_row(f"{count}", f"left: {group}")
+    if account.random:
+        table.add_row(f"{len(account.random)}", "not in the file (BatchNorm's counters: they start at 0)")
+    return table
+
+
+if __name__ == "__main__":
+    sys.exit(main())
