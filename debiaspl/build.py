@@ -6,8 +6,9 @@ from pathlib import Path
 
 import torch
 from torch import nn
+from torch.amp import GradScaler
 
-from debiaspl.config import Recipe
+from debiaspl.config import ConfigError, Recipe
 from debiaspl.distributed import Ranks
 from debiaspl.import_weights import Account, import_weights
 from debiaspl.models.classifier import Classifier
@@ -115,6 +116,7 @@ def build_state(recipe: Recipe, classes: int, ranks: Ranks) -> State:
         optimizer=build_optimizer(student, science),
         phat=torch.full((science.phat_rows, classes), 1 / classes, device=ranks.device),
         pseudo_labels=torch.zeros(2, 2, classes, device=ranks.device),
+        scaler=GradScaler(ranks.device.type, enabled=compute_dtype(recipe, ranks) == torch.float16),
     )
 
 
@@ -143,13 +145,18 @@ def compute_dtype(recipe: Recipe, ranks: Ranks) -> torch.dtype:
     wanted = recipe.engine.precision
     if wanted == "auto":
         wanted = "bfloat16" if ranks.device.type == "cuda" else "float32"
-    return torch.bfloat16 if wanted == "bfloat16" else torch.float32
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[wanted]
 
 
 def compiles(recipe: Recipe, ranks: Ranks) -> bool:
     """Whether the step's passes are compiled."""
-    wanted = recipe.engine.compile
-    return ranks.device.type == "cuda" if wanted == "auto" else wanted == "on"
+    wanted, on_gpu = recipe.engine.compile, ranks.device.type == "cuda"
+    if wanted == "cuda-graphs" and not on_gpu:
+        raise ConfigError(
+            f"engine.compile=cuda-graphs needs a CUDA device (this run is on {ranks.device}). "
+            "Use --set engine.compile=on or off."
+        )
+    return on_gpu if wanted == "auto" else wanted != "off"
 
 
 def one_group(recipe: Recipe) -> Recipe:

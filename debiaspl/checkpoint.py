@@ -50,6 +50,7 @@ def save(path: Path, state: State, progress: Progress, recipe: Recipe, split_fin
         "optimizer": state.optimizer.state_dict(),
         "phat": phat,
         "pseudo_labels": pseudo_labels,
+        "scaler": state.scaler.state_dict(),
     }
     with replacing(path) as building:
         torch.save(content, building)
@@ -99,6 +100,8 @@ def restore(path: Path, state: State, recipe: Recipe, split_fingerprint: str, ra
     state.teacher.load_state_dict(content["teacher"])
     _restore_optimizer(state, content["optimizer"])
     state.phat.copy_(content["phat"])
+    if scaler := content.get("scaler"):  # empty or absent unless the run so far was in float16
+        state.scaler.load_state_dict(scaler)
     # The saved counts are the sum over ranks: one of them carries it on.
     state.pseudo_labels.copy_(content["pseudo_labels"]) if ranks.is_main else state.pseudo_labels.zero_()
     return Progress(**content["progress"])
@@ -110,7 +113,7 @@ def _restore_optimizer(state: State, saved: dict[str, Any]) -> None:
     for number, parameter in enumerate(parameters):
         momentum = saved["state"].get(number, {}).get("momentum_buffer")
         if momentum is not None:
-            state.optimizer.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(momentum)
+            state.optimizer.state[parameter]["momentum_buffer"].copy_(momentum)
 
 
 def _refuse_other_science(path: Path, saved: dict[str, Any], recipe: Recipe) -> None:

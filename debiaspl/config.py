@@ -180,10 +180,12 @@ class Engine:
     """ffcv: the converted images of the folder 'unlabeled'."""
     val_beton: str = "ffcv/val.beton"
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Of convolutions and matrix products; auto: bfloat16 on a GPU, float32 on the CPU."""
-    compile: Literal["auto", "on", "off"] = "auto"
-    """torch.compile of the teacher's and the student's pass; auto: on a GPU."""
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Of convolutions and matrix products; auto: bfloat16 on a GPU, float32 on the CPU. float16, for GPUs without
+    bfloat16, scales the loss and skips steps whose gradients overflow."""
+    compile: Literal["auto", "on", "off", "cuda-graphs"] = "auto"
+    """torch.compile of the teacher's and the student's pass; auto: on a GPU. cuda-graphs: replayed as CUDA graphs, too,
+    which spares launches (no run on a GPU has tried it yet)."""
     deterministic: bool = False
     """On a GPU: only kernels that give the same bits every time (slower). The CPU's always do."""
     threads: int = 0

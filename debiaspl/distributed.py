@@ -11,6 +11,23 @@ from pipelines.errors import UserError
 
 
 @dataclass(frozen=True)
+class SentTensors:
+    """Values that were sent, and the tensors they were taken from."""
+
+    tensors: list[Tensor]
+    flat: Tensor
+    work: dist.Work | None
+
+    def write_back(self) -> None:
+        """Wait for the message (on a GPU only its stream waits) and put it into the tensors."""
+        if self.work is not None:
+            self.work.wait()
+        parts = self.flat.split([tensor.numel() for tensor in self.tensors])
+        pairs = zip(parts, self.tensors, strict=True)
+        torch._foreach_copy_(self.tensors, [part.view_as(tensor) for part, tensor in pairs])
+
+
+@dataclass(frozen=True)
 class Ranks:
     """Who we are among how many, and on which device."""
 
@@ -29,16 +46,14 @@ class Ranks:
             dist.all_reduce(tensor)
         return tensor
 
-    def broadcast_(self, tensors: list[Tensor]) -> None:
-        """Rank 0's values to all ranks, in place, in one message per dtype."""
-        if self.world == 1:
-            return
+    def send(self, tensors: list[Tensor]) -> list[SentTensors]:
+        """Rank 0's values of now, on their way to all ranks as one message per dtype. (On one rank: copies.)"""
+        sent = []
         for dtype in dict.fromkeys(tensor.dtype for tensor in tensors):
             alike = [tensor for tensor in tensors if tensor.dtype == dtype]
             flat = torch.cat([tensor.reshape(-1) for tensor in alike])
-            dist.broadcast(flat, src=0)
-            parts = flat.split([tensor.numel() for tensor in alike])
-            torch._foreach_copy_(alike, [part.view_as(tensor) for part, tensor in zip(parts, alike, strict=True)])
+            sent.append(SentTensors(alike, flat, dist.broadcast(flat, 0, async_op=True) if self.world > 1 else None))
+        return sent
 
     def any(self, flag: bool) -> bool:
         """Whether ``flag`` holds on any rank. Reads a value on the host."""

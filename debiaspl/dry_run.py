@@ -73,6 +73,7 @@ def dry_run(recipe: Recipe, ranks: Ranks) -> None:
         replace(ranks, rank=0, world=1),
         dtype=compute_dtype(recipe, ranks),
         compile=compiles(recipe, ranks),
+        cuda_graphs=recipe.engine.compile == "cuda-graphs",
     )
     started = time.perf_counter()
     values = dict(zip(METRICS, step([batch], 0).tolist(), strict=True))

@@ -12,12 +12,15 @@ from debiaspl.config import Science
 def build_optimizer(model: nn.Module, science: Science) -> SGD:
     """SGD with momentum, no Nesterov, weight decay on every parameter (biases and BatchNorm too).
 
-    Fused, and the learning rate is a 0-d tensor: a new rate neither reads the device nor recompiles anything.
+    Fused, and the learning rate is a 0-d tensor: a new rate neither reads the device nor recompiles anything. Momentum
+    begins as zeros: by itself SGD would make it within the first step, and leave it unset where float16 skips that one.
     """
     parameters = list(model.parameters())
     optimizer = SGD(parameters, lr=science.lr, momentum=science.momentum, weight_decay=science.weight_decay, fused=True)
     for group in optimizer.param_groups:  # set afterwards: the constructor would read a tensor's value to check it
         group["lr"] = torch.tensor(science.lr, device=parameters[0].device)
+    for parameter in parameters:
+        optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter, requires_grad=False)
     return optimizer
 
 

@@ -2,6 +2,15 @@
 
 The numerical work is in two functions of tensors, ``teacher_pass`` and ``student_pass``; ``Step`` feeds them group by
 group. Nothing here reads a device value on the host.
+
+Between ranks travel, in each step: p̂'s mean (before the loss that needs it), BatchNorm's statistics (during the
+backward pass) and, after it, the gradients as one message: about 2 % of a step on 8 GPUs joined by NVLink. Buckets sent
+meanwhile would save nothing of it where the step is compiled, since one graph hands over all gradients at its end, and
+gain less than the noise on CPUs (arithmetic and measurement: ``python -m bench ranks``).
+
+With float16 the loss is scaled. Where the gradients then are not finite, parameters and momentum stay as they are, on
+every rank, and the scale is halved; p̂, BatchNorm's statistics and the teacher move on: they follow the forward passes,
+which were sound, and averaging in an unchanged student is harmless.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,10 +19,11 @@ from typing import Any, NamedTuple
 import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, nn
+from torch.amp import GradScaler
 from torch.optim import SGD
 
 from debiaspl.config import Science
-from debiaspl.distributed import Ranks
+from debiaspl.distributed import Ranks, SentTensors
 from debiaspl.models.eman import Eman
 from debiaspl.objectives import (
     ClipTargets,
@@ -47,6 +57,7 @@ class State(NamedTuple):
     optimizer: SGD
     phat: Float[Tensor, "g c"]  # one row per group, or one for all
     pseudo_labels: Float[Tensor, "2 2 c"]  # counts since the epoch began: raw or debiased × all or above the threshold
+    scaler: GradScaler = GradScaler(enabled=False)  # of the loss; enabled for float16
 
 
 def teacher_pass(
@@ -90,22 +101,38 @@ def student_pass(
 
 
 class Step:
-    """Applies steps to a State. ``compile`` compiles the two passes, each as one graph."""
+    """Applies steps to a State. ``compile`` compiles the two passes, each as one graph.
+
+    ``cuda_graphs`` replays them as CUDA graphs (not run on a GPU yet): a pass may then overwrite what it returned last,
+    so what outlives the next one is copied. The gradients become views of one tensor, whose address never changes.
+    """
 
     def __init__(
-        self, state: State, tables: Tables, science: Science, ranks: Ranks, *, dtype: torch.dtype, compile: bool
+        self,
+        state: State,
+        tables: Tables,
+        science: Science,
+        ranks: Ranks,
+        *,
+        dtype: torch.dtype,
+        compile: bool,
+        cuda_graphs: bool = False,
     ) -> None:
         self._state, self._tables, self._science, self._ranks, self._dtype = state, tables, science, ranks, dtype
         self._eman = Eman(state.teacher, state.student, science.ema)
+        self._cuda_graphs = cuda_graphs
         self._teacher_pass: Callable[..., Any] = teacher_pass
         self._student_pass: Callable[..., Any] = student_pass
         if compile:
-            self._teacher_pass = torch.compile(teacher_pass, fullgraph=True, dynamic=False)
-            self._student_pass = torch.compile(student_pass, fullgraph=True, dynamic=False)
+            mode = "reduce-overhead" if cuda_graphs else None
+            self._teacher_pass = torch.compile(teacher_pass, fullgraph=True, dynamic=False, mode=mode)
+            self._student_pass = torch.compile(student_pass, fullgraph=True, dynamic=False, mode=mode)
         accumulation = science.accumulation(ranks.world)
         self._groups = range(ranks.rank * accumulation, (ranks.rank + 1) * accumulation)
         norms = [module for module in state.student.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
-        self._statistics = [buffer for norm in norms for buffer in norm.buffers()]
+        # Only group 0 moves the running statistics; where it is the only one, they need no care.
+        self._statistics = [buffer for norm in norms for buffer in norm.buffers()] if science.groups > 1 else []
+        self._gradients = _flat_gradients(list(state.student.parameters()))
 
     def __call__(self, batches: Sequence[Batch], step: int) -> Float[Tensor, "m"]:
         """One step over this rank's groups; returns METRICS averaged over all groups of this rank."""
@@ -113,12 +140,13 @@ class Step:
         targets = self._teach(batches)
 
         state.student.train()
-        state.optimizer.zero_grad(set_to_none=False)
+        self._gradients.zero_()
         metrics: list[Tensor] = []
-        first_statistics: list[Tensor] = []
+        statistics: list[SentTensors] = []
         for group, batch, target in zip(self._groups, batches, targets, strict=True):
             # Dropout's draws are keyed like all others, so they depend on neither rank nor interruption.
             torch.manual_seed(int(keyed_random.bits(self._science.seed, _DROPOUT, step, group) >> 1))
+            self._mark_pass()
             weak = len(batch.unlabeled.pixels) // 2
             losses = self._student_pass(
                 state.student,
@@ -131,15 +159,15 @@ class Step:
                 objective,
                 self._dtype,
             )
-            (losses.total / self._science.groups).backward()
+            if not metrics:
+                statistics = self._ranks.send(self._statistics)
             metrics.append(torch.stack([value.detach() for value in losses]))
-            if len(self._groups) > 1 and not first_statistics:
-                first_statistics = [buffer.clone() for buffer in self._statistics]
-        if first_statistics:
-            torch._foreach_copy_(self._statistics, first_statistics)
-        self._ranks.broadcast_(self._statistics)  # only group 0 moves BatchNorm's running statistics
-        self._sum_gradients()
-        state.optimizer.step()
+            state.scaler.scale(losses.total / self._science.groups).backward()
+        self._ranks.sum_(self._gradients)
+        state.scaler.step(state.optimizer)
+        state.scaler.update()
+        for sent in statistics:
+            sent.write_back()
         self._eman.update()
         return torch.stack(metrics).mean(0)
 
@@ -148,6 +176,7 @@ class Step:
         state = self._state
         targets, probabilities = [], []
         for group, batch in zip(self._groups, batches, strict=True):
+            self._mark_pass()
             weak = len(batch.unlabeled.pixels) // 2
             target, counts = self._teacher_pass(
                 state.teacher,
@@ -156,6 +185,8 @@ class Step:
                 self._science.objective,
                 self._dtype,
             )
+            if self._cuda_graphs:
+                target = TeacherTargets(*(tensor.clone() for tensor in target))
             targets.append(target)
             probabilities.append(target.probability.mean(0))
             state.pseudo_labels.add_(counts)
@@ -174,14 +205,10 @@ class Step:
         index = batch.unlabeled.index
         return ClipTargets(self._tables.clip_label[index], self._tables.clip_confidence[index])
 
-    def _sum_gradients(self) -> None:
-        """Sum the gradients over the ranks, as one message."""
-        if self._ranks.world == 1:
-            return
-        gradients = [p.grad for p in self._state.student.parameters() if p.grad is not None]
-        flat = self._ranks.sum_(torch.cat([gradient.reshape(-1) for gradient in gradients]))
-        parts = flat.split([gradient.numel() for gradient in gradients])
-        torch._foreach_copy_(gradients, [part.view_as(g) for part, g in zip(parts, gradients, strict=True)])
+    def _mark_pass(self) -> None:
+        """A new replay may begin: nothing that a graph returned before is used any more."""
+        if self._cuda_graphs:
+            torch.compiler.cudagraph_mark_step_begin()
 
 
 _DROPOUT = 1000
@@ -189,7 +216,16 @@ _DROPOUT = 1000
 
 
 def _autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16)
+    return torch.autocast(device.type, dtype, enabled=dtype in (torch.bfloat16, torch.float16))
+
+
+def _flat_gradients(parameters: list[nn.Parameter]) -> Float[Tensor, "n"]:
+    """Zero gradients for all parameters, as views of the one tensor that is returned."""
+    sizes = [parameter.numel() for parameter in parameters]
+    flat = torch.zeros(sum(sizes), dtype=parameters[0].dtype, device=parameters[0].device)
+    for parameter, part in zip(parameters, flat.split(sizes), strict=True):
+        parameter.grad = part.as_strided(parameter.shape, parameter.stride())
+    return flat
 
 
 def _full_precision(logits: Tensor) -> Tensor:

@@ -51,8 +51,15 @@ class Trainer:
         self._state = build_state(recipe, len(self._classes), ranks)
         self._imported = load_init(recipe, self._state.student, ranks)
         tables, self._dtype = build_tables(split, ranks), compute_dtype(recipe, ranks)
-        compile_ = compiles(recipe, ranks)
-        self._step = Step(self._state, tables, self._science, ranks, dtype=self._dtype, compile=compile_)
+        self._step = Step(
+            self._state,
+            tables,
+            self._science,
+            ranks,
+            dtype=self._dtype,
+            compile=compiles(recipe, ranks),
+            cuda_graphs=recipe.engine.compile == "cuda-graphs",
+        )
         self._bad_files = known_bad_files(recipe, split)
         self._feed = open_feed(recipe, split, self._steps, ranks, self._bad_files)
         self._validation = open_validation(recipe, validation, ranks)
@@ -163,11 +170,15 @@ class Trainer:
         values = {f"train/{name}": value for name, value in zip(METRICS, mean.tolist(), strict=True)}
         if not math.isfinite(values["train/total"]):
             first = max(0, self.progress.step - self._recipe.engine.log_every)
+            path = self.checkpoint_path
+            last = f"The last good checkpoint is {path}" if path.exists() else "There is no checkpoint yet"
             raise UserError(
-                f"The loss became {values['train/total']} within steps {first}–{self.progress.step}. The last good "
-                f"checkpoint is {self.checkpoint_path}; a lower science.lr or engine.precision=float32 may help."
+                f"The loss became {values['train/total']} within steps {first}–{self.progress.step}. {last}; "
+                "a lower science.lr or engine.precision=float32 may help."
             )
         values["train/lr"] = learning_rate(self._science, self.progress.step - 1, self._steps)
+        if self._state.scaler.is_enabled():  # each halving is a step that was skipped
+            values["train/loss_scale"] = self._state.scaler.get_scale()
         return values
 
     def _finish_epoch(self, logbook: Logbook) -> None:

@@ -35,7 +35,8 @@ def evaluate(
     for model in models.values():
         model.eval()
     source.seek(0, 0)
-    with torch.no_grad(), torch.autocast(ranks.device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
+    low = dtype in (torch.bfloat16, torch.float16)
+    with torch.no_grad(), torch.autocast(ranks.device.type, dtype, enabled=low):
         for views in source:
             truth = labels[views.index]
             for name, model in models.items():

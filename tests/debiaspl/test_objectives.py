@@ -1,15 +1,12 @@
-"""The objective against a numpy float64 oracle, and the one test that a famous wrong port would have failed."""
+"""What the objective must do, read from small cases, and the one test that a famous wrong port would have failed."""
 
 import dataclasses
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from debiaspl.objectives import ClipTargets, Objective, teacher_targets, total_loss, updated_phat
-from tests.reference import objective as oracle
 
 DEBIASED = Objective(
     tau=0.4,
@@ -48,63 +45,6 @@ def ours(objective, labeled, labels, weak, strong, phat, clip):
     losses = total_loss(objective, labeled, torch.tensor(labels), strong, teacher, phat, clip)
     losses.total.backward()
     return losses, phat, labeled.grad, strong.grad
-
-
-def reference(objective, labeled, labels, weak, strong, phat, clip):
-    return oracle.total_loss(
-        labeled,
-        labels,
-        weak,
-        strong,
-        phat,
-        tau=objective.tau,
-        threshold=objective.threshold,
-        momentum=objective.phat_momentum,
-        lambda_u=objective.lambda_u,
-        lambda_cld=objective.lambda_cld,
-        temperature=objective.cld_temperature,
-        assignment=objective.cld_assignment,
-        clip=clip,
-        clip_gate=objective.clip_gate,
-    )
-
-
-@settings(max_examples=60, deadline=None, derandomize=True)
-@given(
-    seed=st.integers(0, 10**6),
-    classes=st.sampled_from([2, 3, 10, 100]),
-    views=st.sampled_from([1, 2]),
-    tau=st.sampled_from([0.0, 0.4, 1.0]),
-    threshold=st.sampled_from([0.3, 0.8, 0.999999]),
-    lambda_cld=st.sampled_from([0.0, 0.3]),
-    assignment=st.sampled_from(["argmin", "argmax"]),
-    with_clip=st.booleans(),
-)
-def test_losses_equal_the_oracle(seed, classes, views, tau, threshold, lambda_cld, assignment, with_clip):
-    *group, clip = random_group(seed, classes, views)
-    clip = clip if with_clip else None
-    objective = dataclasses.replace(
-        DEBIASED, tau=tau, threshold=threshold, lambda_cld=lambda_cld, cld_assignment=assignment
-    )
-    losses, phat, *_ = ours(objective, *group, clip)
-    expected = reference(objective, *group, clip)
-    for mine, theirs in zip((losses.total, losses.supervised, losses.unsupervised, losses.cld), expected, strict=False):
-        assert mine.item() == pytest.approx(theirs, rel=1e-9, abs=1e-12)
-    np.testing.assert_allclose(phat.numpy(), expected[4], rtol=1e-12)
-
-
-@pytest.mark.parametrize("views", [1, 2])
-def test_gradients_equal_finite_differences_of_the_oracle(views):
-    *group, clip = random_group(7, classes=5, views=views, labeled=2, unlabeled=4, scale=2.0)
-    _, _, labeled_grad, strong_grad = ours(DEBIASED, *group, clip)
-    for position, grad in ((0, labeled_grad), (3, strong_grad)):
-        for at in np.ndindex(group[position].shape):
-            sides = []
-            for step in (1e-6, -1e-6):
-                moved = [array.copy() for array in group]
-                moved[position][at] += step
-                sides.append(reference(DEBIASED, *moved, clip)[0])
-            assert grad[at].item() == pytest.approx((sides[0] - sides[1]) / 2e-6, rel=1e-4, abs=1e-6)
 
 
 def test_phat_moves_per_class_and_debiasing_differs_from_fixmatch():

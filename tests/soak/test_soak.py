@@ -13,7 +13,6 @@ import pytest
 import torch
 from PIL import Image
 
-from debiaspl.objectives import ClipTargets, Objective, teacher_targets, total_loss, updated_phat
 from debiaspl.train import main
 from pipelines import NAMES, open_source
 from pipelines.augment import cpu, pillow
@@ -22,12 +21,13 @@ from pipelines.listing import list_images
 from pipelines.options import SourceOptions
 from pipelines.order import Draws, Stream, TrainingOrder
 from pipelines.views import TrainingViews
+from tests.debiaspl.test_objective_oracle import CHOICES, FLOAT32, FLOAT64, check, draw
+from tests.debiaspl.test_step_parity import VARIANTS, _in_float64, assert_equal_steps
 from tests.debiaspl.test_train import arguments, assert_same_bits, without_speed
-from tests.reference import objective as oracle
 from tests.tools.killed_conversion import assert_kills_do_not_matter
 from tests.tools.test_convert_imagenet_to_ffcv import data
 
-__all__ = ["data"]  # the fixture
+__all__ = ["_in_float64", "data"]  # fixtures
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(3600)]
 
@@ -70,29 +70,18 @@ def test_two_thousand_random_views_equal_pillow():
         np.testing.assert_array_equal(ours, theirs, err_msg=f"{number=} {todo}")
 
 
-def test_two_thousand_random_objectives_equal_the_oracle():
+def test_two_thousand_random_steps_equal_the_oracle():
     rng = np.random.default_rng(0)
     for number in range(2000):
-        views, classes = int(rng.integers(1, 3)), int(rng.integers(2, 200))
-        labeled, unlabeled, scale = int(rng.integers(1, 9)), int(rng.integers(1, 20)), rng.uniform(0.1, 30)
-        x = rng.normal(scale=scale, size=(labeled, classes))
-        y = rng.integers(0, classes, labeled)
-        weak, strong = rng.normal(scale=scale, size=(2, views, unlabeled, classes))
-        phat = rng.dirichlet(np.full(classes, rng.uniform(0.01, 2)))
-        clip = (rng.integers(0, classes, unlabeled), rng.uniform(size=unlabeled)) if number % 2 else None
-        numbers = {"tau": rng.uniform(0, 1), "threshold": rng.uniform(0.1, 1), "lambda_u": 10.0, "lambda_cld": 0.3}
-        expected = oracle.total_loss(
-            x, y, weak, strong, phat, momentum=0.99, temperature=0.07, assignment="argmax", clip=clip, **numbers
-        )
-        objective = Objective(
-            phat_momentum=0.99, cld_temperature=0.07, cld_assignment="argmax", clip_gate=0.4, **numbers
-        )
-        before = torch.tensor(phat)
-        teacher = teacher_targets(torch.tensor(weak), before, objective.tau, objective.threshold)
-        after = updated_phat(before, teacher.probability.mean(0), 0.99)
-        targets = None if clip is None else ClipTargets(torch.tensor(clip[0]), torch.tensor(clip[1]))
-        losses = total_loss(objective, torch.tensor(x), torch.tensor(y), torch.tensor(strong), teacher, after, targets)
-        assert losses.total.item() == pytest.approx(expected[0], rel=1e-6), number
+        choice = {name: values[rng.integers(len(values))] for name, values in CHOICES.items()}
+        case = draw(number, choice)
+        check(case, torch.float64, FLOAT64)
+        check(case, torch.float32, FLOAT32)
+
+
+@pytest.mark.parametrize("changed", VARIANTS, ids=str)
+def test_four_hundred_steps_equal_the_published_habits(in_float64, changed):
+    assert_equal_steps({**changed, "epochs": 80}, 400)
 
 
 @pytest.mark.parametrize("pipeline", NAMES)

@@ -1,0 +1,74 @@
+"""Runs the compiled step beside the eager one and prints what the tests assert, as JSON.
+
+A process of its own (python -m tests.debiaspl.compiled_step): the tests' shape checks cannot be compiled.
+"""
+
+import dataclasses
+import json
+
+import torch
+from torch._dynamo.utils import counters
+
+from debiaspl.build import build_state
+from debiaspl.config import Recipe, Science
+from debiaspl.distributed import Ranks
+from debiaspl.step import Step
+from tests.debiaspl.test_step import CLASSES, batches, tables
+from tests.debiaspl.test_step_parity import HEAD, SMALL, arrays, relative_error
+
+STEPS = 6
+
+
+def compare(science: Science, cuda_graphs: bool = False) -> dict[str, float]:
+    """Eager and compiled steps as the trainer makes them: new learning rates, groups in turn, evaluation in eval mode.
+
+    Largest errors of the losses and the state, graph breaks, graphs, and how many of them were compiled after step 2.
+    """
+    torch._dynamo.reset()
+    counters.clear()
+    eager, compiled = (build_state(Recipe("test", science), CLASSES, Ranks()) for _ in range(2))
+    for state in (eager, compiled):
+        state.student.head.weight.data *= HEAD
+    setup = {"science": science, "ranks": Ranks(), "dtype": torch.float32}
+    steps = [
+        Step(eager, tables(science.clip), **setup, compile=False),
+        Step(compiled, tables(science.clip), **setup, compile=True, cuda_graphs=cuda_graphs),
+    ]
+    worst, compiled_by_step = 0.0, []
+    for number in range(STEPS):
+        data = batches(science, seed=number)
+        for state in (eager, compiled):
+            state.optimizer.param_groups[0]["lr"].fill_(0.01 / (number + 1))
+        metrics = [step(data, number) for step in steps]
+        worst = max(worst, relative_error(metrics[1], metrics[0]))
+        if number % 2:
+            for state in (eager, compiled):
+                state.pseudo_labels.zero_()
+                state.student.eval()
+                with torch.no_grad():
+                    state.student(data[0].labeled.pixels[0])
+                state.student.train()
+        compiled_by_step.append(counters["stats"]["unique_graphs"])
+    expected = arrays(eager)
+    return {
+        "losses": worst,
+        "state": max(relative_error(value, expected[name]) for name, value in arrays(compiled).items()),
+        "graph_breaks": sum(counters["graph_break"].values()),
+        "graphs": compiled_by_step[-1],
+        "compiled_after_step_2": compiled_by_step[-1] - compiled_by_step[1],
+    }
+
+
+def main() -> None:
+    torch.set_default_dtype(torch.float64)  # in float32, six steps make a hundredth of a rounding error
+    two_groups = dataclasses.replace(SMALL, dropout=0.0, compat="upstream", clip=True)
+    results = {"without dropout": compare(two_groups)}
+    # Inductor's own random numbers are others than eager's.
+    torch._inductor.config.fallback_random = True
+    one_group = dataclasses.replace(SMALL, dropout=0.5, labeled_batch=4)
+    results["with dropout"] = compare(one_group, cuda_graphs=True)
+    print(json.dumps(results))
+
+
+if __name__ == "__main__":
+    main()
