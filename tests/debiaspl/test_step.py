@@ -1,13 +1,14 @@
 """One optimisation step: groups, BatchNorm, p̂, the teacher, and nothing read from the device."""
 
 import dataclasses
+import os
 import subprocess
 import sys
 
 import pytest
 import torch
-from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
+from bench import step_facts
 from debiaspl.build import build_state
 from debiaspl.config import Recipe, Science
 from debiaspl.distributed import Ranks
@@ -26,27 +27,16 @@ def batches(science: Science, seed: int = 0) -> list[Batch]:
     views = 4 if science.multi_view else 2
 
     def random_views(v: int, n: int) -> Views:
-        pixels = torch.randint(0, 256, (v, n, 16, 16, 3), generator=generator, dtype=torch.uint8)
+        pixels = torch.randint(0, 256, (v, n, science.size, science.size, 3), generator=generator, dtype=torch.uint8)
         return Views(pixels, torch.randint(0, 50, (n,), generator=generator))
 
     sizes = (science.group, science.group * science.mu)
     return [Batch(random_views(1, sizes[0]), random_views(views, sizes[1])) for _ in range(science.groups)]
 
 
-def fake_batches(science: Science) -> list[Batch]:
-    """Batches without content, on whatever device is the default."""
-    views = 4 if science.multi_view else 2
-
-    def empty(v: int, n: int) -> Views:
-        return Views(torch.empty(v, n, 16, 16, 3, dtype=torch.uint8), torch.empty(n, dtype=torch.int64))
-
-    sizes = (science.group, science.group * science.mu)
-    return [Batch(empty(1, sizes[0]), empty(views, sizes[1])) for _ in range(science.groups)]
-
-
-def tables(clip: bool = False, device: str = "cpu") -> Tables:
-    labels = torch.arange(50).remainder(CLASSES).to(device)
-    return Tables(labels, labels.flip(0) if clip else None, torch.linspace(0, 1, 50, device=device) if clip else None)
+def tables(clip: bool = False) -> Tables:
+    labels = torch.arange(50).remainder(CLASSES)
+    return Tables(labels, labels.flip(0) if clip else None, torch.linspace(0, 1, 50) if clip else None)
 
 
 def build(science: Science, dtype: torch.dtype = torch.float32):
@@ -126,38 +116,31 @@ def test_clip_targets_change_the_loss():
 
 
 @pytest.mark.parametrize("multi_view", [True, False])
-def test_no_value_is_read_on_the_host(multi_view, monkeypatch):
-    """The step of a GPU, traced by fake tensors, which raise at every read of a value; needs no driver."""
+def test_no_value_is_read_on_the_host(multi_view):
     science = dataclasses.replace(SCIENCE, multi_view=multi_view, clip=True)
-    monkeypatch.setattr(torch.nn.Module, "to", lambda model, *_, **__: model)  # fake parameters cannot be moved
-    with FakeTensorMode(), torch.device("cuda"):
-        ranks = Ranks(device=torch.device("cuda"))
-        state = build_state(Recipe("test", science), CLASSES, ranks)
-        step = Step(state, tables(clip=True, device="cuda"), science, ranks, dtype=torch.bfloat16, compile=False)
-
-        def backward(loss):  # autograd's engine would ask the driver; what it computes has no reads of its own
-            for parameter in state.student.parameters():
-                parameter.grad = torch.zeros_like(parameter)
-
-        monkeypatch.setattr(torch.Tensor, "backward", backward)
-        monkeypatch.setattr(torch.optim.SGD, "step", lambda optimizer: None)  # the fused kernel has no fake version
-        metrics = step(fake_batches(science), 0)
-        assert metrics.device.type == "cuda"
-        with pytest.raises(DataDependentOutputException):
-            metrics.tolist()
+    assert step_facts.host_reads(science) == []
 
 
-def test_parameters_keep_their_addresses():
-    state, step = build(SCIENCE)
-    tensors = [*state.student.state_dict().values(), *state.teacher.state_dict().values(), state.phat]
-    step(batches(SCIENCE), 0)
-    momentum = [slot["momentum_buffer"] for slot in state.optimizer.state.values()]
-    addresses = [tensor.data_ptr() for tensor in tensors + momentum]
-    for number in range(1, 4):
-        step(batches(SCIENCE, seed=number), number)
-    momentum = [slot["momentum_buffer"] for slot in state.optimizer.state.values()]
-    tensors = [*state.student.state_dict().values(), *state.teacher.state_dict().values(), state.phat, *momentum]
-    assert [tensor.data_ptr() for tensor in tensors] == addresses
+@pytest.mark.parametrize(
+    "read", [lambda metrics: metrics.tolist(), lambda metrics: metrics.nonzero(), lambda metrics: metrics.cpu()]
+)
+def test_a_read_would_be_noticed(read):
+    assert len(step_facts.host_reads(SCIENCE, run=lambda step, batches: read(step(batches, 0)))) == 1
+
+
+def test_parameters_keep_their_addresses_over_100_steps():
+    science = dataclasses.replace(SCIENCE, size=8, labeled_batch=4)
+    state, step = build(science)
+    step(batches(science), 0)  # the first one makes the momentum
+    before = step_facts.addresses(state)
+    for number in range(1, 101):
+        step(batches(science, seed=number), number)
+    assert step_facts.addresses(state) == before
+
+
+def test_the_teacher_is_updated_in_few_calls():
+    state, _ = build(SCIENCE)
+    assert 1 <= len(step_facts.teacher_update_calls(state, SCIENCE)) <= 5
 
 
 def test_compiled_equals_eager():
@@ -180,6 +163,24 @@ torch.testing.assert_close(results[0], results[1], rtol=1e-4, atol=1e-5)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+@pytest.mark.parametrize(("chosen", "spins"), [({}, "1000"), ({"OMP_WAIT_POLICY": "passive"}, "0")])
+def test_idle_openmp_threads_leave_the_cores_to_the_loader(chosen, spins):
+    """GNU's OpenMP, which torch brings along, reads this once, when it is loaded."""
+    environment = {
+        name: value for name, value in os.environ.items() if name not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", "import debiaspl.step"],
+        env={**environment, **chosen, "OMP_DISPLAY_ENV": "verbose"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    if "GOMP_SPINCOUNT" not in done.stderr:
+        pytest.skip("this torch has another OpenMP")
+    assert f"GOMP_SPINCOUNT = '{spins}'" in done.stderr
 
 
 def test_overfits_eight_images():
