@@ -23,6 +23,7 @@ soak: setup  ## long counts (about ten minutes); writes bench/reports/soak_…md
 bench: setup  ## pixels of every pipeline, and the loader with all its tables
 	$(PYTHON) -m bench parity
 	$(PYTHON) -m bench loader --all
+	$(PYTHON) -m bench step
 
 lint: setup  ## style and types
 	$(VENV)/bin/ruff check .

@@ -11,6 +11,7 @@ SUBCOMMANDS = {
     "convert": "images per second of the .beton converter, beside reading and writing alone and FFCV's own writer",
     "demo": "accuracy of the demo over seeds: supervised, FixMatch, DebiasPL, and DebiasPL on each pipeline",
     "loader": "source images per second of every pipeline, beside the published-style loader and the decode-only limit",
+    "step": "steps per second on the CPU, from the published habits to ours; with a loader; memory of a recipe's step",
     "parity": "how far each pipeline and executor is from Pillow, and a picture to look at",
     "ranks": "steps per second of two processes, by how they sum their gradients",
 }

@@ -1,5 +1,6 @@
-"""What the loader has to reach: bars that were set before it was measured, and whether they are met."""
+"""What a measurement has to reach: bars that were set before it, and whether they are met; here the loader's."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from bench import report
@@ -18,7 +19,7 @@ class Bar(NamedTuple):
     name: str
     baseline: str
     must: float
-    goal: float
+    goal: float | None
     percent: bool = False
 
 
@@ -32,28 +33,39 @@ BARS = (
 
 def section(measured: Measurement, planning: tuple[str, float]) -> report.Section:
     """The bars beside what was measured; ``planning``: a pipeline, and the share of its time that planning takes."""
-    rows: list[tuple[str, ...]] = [("", "measured", "must", "goal")]
-    names = {series.name for series in measured.series}
-    for bar in BARS:
-        what = f"{bar.name} against {bar.baseline}"
-        wanted = [f"≥ {value:.0%}" if bar.percent else f"≥ {value:g}×" for value in (bar.must, bar.goal)]
-        if not {bar.name, bar.baseline} <= names:
-            rows.append((what, "not measured", *wanted))
-            continue
-        found = measured[bar.name].ratio(measured[bar.baseline]).median
-        shown = report.ratio(measured[bar.name], measured[bar.baseline], bar.percent)
-        reached = (verdict(found >= value) for value in (bar.must, bar.goal))
-        rows.append((what, shown, *(f"{bound}: {word}" for bound, word in zip(wanted, reached, strict=True))))
     name, share = planning
     word = verdict(share < PLANNING)
-    word = verdict(share < PLANNING)
-    rows.append((f"planning, share of a batch's time ({name})", f"{share:.2%}", f"< {PLANNING:.0%}: {word}", "–"))
+    last = (f"planning, share of a batch's time ({name})", f"{share:.2%}", f"< {PLANNING:.0%}: {word}", "–")
     return report.Section(
         "Bars",
-        tuple(rows),
+        (HEADING, *rows(BARS, measured), last),
         "Set in advance. Planning: one thread's time to plan a step's 168 views, against the time between two steps.",
         {"planning": {"pipeline": name, "share": share}},
     )
+
+
+HEADING = ("", "measured", "must", "goal")
+
+
+def rows(bars: Sequence[Bar], measured: Measurement) -> list[tuple[str, ...]]:
+    """A row for each bar, below ``HEADING``."""
+    found: list[tuple[str, ...]] = []
+    names = {series.name for series in measured.series}
+    for bar in bars:
+        what = f"{bar.name} against {bar.baseline}"
+        bounds = (bar.must, bar.goal)
+        wanted = ["–" if bound is None else f"≥ {bound:.0%}" if bar.percent else f"≥ {bound:g}×" for bound in bounds]
+        if not {bar.name, bar.baseline} <= names:
+            found.append((what, "not measured", *wanted))
+            continue
+        value = measured[bar.name].ratio(measured[bar.baseline]).median
+        shown = report.ratio(measured[bar.name], measured[bar.baseline], bar.percent)
+        cells = (
+            text if bound is None else f"{text}: {verdict(value >= bound)}"
+            for text, bound in zip(wanted, bounds, strict=True)
+        )
+        found.append((what, shown, *cells))
+    return found
 
 
 def verdict(reached: bool) -> str:

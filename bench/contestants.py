@@ -59,11 +59,12 @@ def open_feed(
     threads: int,
     unlabeled_views: TrainingViews = UNLABELED_VIEWS,
     steps: int | None = None,
+    labeled_views: TrainingViews = LABELED_VIEWS,
 ) -> Feed:
     """One of our pipelines over the corpus at ``root``."""
     options = SourceOptions(threads=threads, beton=beton(root, threads) if name == "ffcv" else None)
     labeled, unlabeled = orders(listing, steps)
-    first = open_source(name, listing, labeled, LABELED_VIEWS, options)
+    first = open_source(name, listing, labeled, labeled_views, options)
     try:
         second = open_source(name, listing, unlabeled, unlabeled_views, options)
     except BaseException:

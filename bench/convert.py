@@ -24,6 +24,7 @@ from PIL import Image
 from rich.console import Console
 
 from bench import corpus, environment, report
+from bench.arguments import positive
 from bench.decode_only import DecodeOnly
 from bench.ffcv_writer import FfcvWriter
 from bench.measure import Contestant, Measurement, measure
@@ -55,10 +56,10 @@ _SLOWER = 4
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``python -m bench convert``."""
     cores = len(os.sched_getaffinity(0))
-    parser.add_argument("--images", type=_positive, default=4000, metavar="N", help="files to convert")
-    parser.add_argument("--rounds", type=_positive, default=7, metavar="N", help="measured rounds, after one warm-up")
-    parser.add_argument("--threads", type=_positive, default=cores, metavar="N", help="threads, or worker processes")
-    parser.add_argument("--memory", type=_positive, nargs="*", metavar="N", default=[],
+    parser.add_argument("--images", type=positive, default=4000, metavar="N", help="files to convert")
+    parser.add_argument("--rounds", type=positive, default=7, metavar="N", help="measured rounds, after one warm-up")
+    parser.add_argument("--threads", type=positive, default=cores, metavar="N", help="threads, or worker processes")
+    parser.add_argument("--memory", type=positive, nargs="*", metavar="N", default=[],
                         help="also measure the peak memory for so many small files (such as 1000 100000)")  # fmt: skip
     parser.add_argument("--out", type=Path, default=report.FOLDER, metavar="FOLDER", help="for the report")
     parser.add_argument("--corpus", type=Path, default=corpus.default_folder(), metavar="FOLDER", help="for the images")
@@ -80,12 +81,6 @@ def run(arguments: argparse.Namespace) -> int:
     for path in report.write(written, arguments.out):
         console.print(str(path), markup=False, highlight=False, soft_wrap=True)
     return 0
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number from 1 on (got {text})")
-    return int(text)
 
 
 def _contestants(root: Path, folder: Path, threads: int, opened: ExitStack) -> list[Contestant]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from rich.console import Console
 
 from bench import bars, corpus, environment, faithful, loader_parts, report, stages
+from bench.arguments import multiple_of, positive
 from bench.bars import LEFT, LIMIT, PUBLISHED, STOCK
 from bench.contestants import (
     LABELED,
@@ -49,16 +50,17 @@ PARTS = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``python -m bench loader``."""
     cores = len(os.sched_getaffinity(0))
-    parser.add_argument("--images", type=_steps, default=20 * STEP, metavar="N", help=f"a multiple of {STEP}")
-    parser.add_argument("--rounds", type=_positive, default=7, metavar="N", help="measured rounds, after one warm-up")
-    parser.add_argument("--threads", type=_positive, default=cores, metavar="N", help="threads, or worker processes")
+    whole_steps = multiple_of(STEP, "the images of a step")
+    parser.add_argument("--images", type=whole_steps, default=20 * STEP, metavar="N", help=f"a multiple of {STEP}")
+    parser.add_argument("--rounds", type=positive, default=7, metavar="N", help="measured rounds, after one warm-up")
+    parser.add_argument("--threads", type=positive, default=cores, metavar="N", help="threads, or worker processes")
     parser.add_argument("--pipelines", nargs="+", choices=NAMES, metavar="NAME", help="default: all that can be opened")
     parser.add_argument("--out", type=Path, default=report.FOLDER, metavar="FOLDER", help="for the report")
     parser.add_argument("--corpus", type=Path, default=corpus.default_folder(), metavar="FOLDER", help="for the images")
     for name, what in PARTS.items():
         parser.add_argument(f"--{name}", action="store_true", help=f"a further table: {what}")
     parser.add_argument("--all", action="store_true", help="all further tables")
-    parser.add_argument("--part-rounds", type=_positive, default=5, metavar="N", help="rounds of each further table")
+    parser.add_argument("--part-rounds", type=positive, default=5, metavar="N", help="rounds of each further table")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -123,18 +125,6 @@ def _impossible(measured: Measurement) -> list[str]:
         for each in measured.series
         if each.rate.median > limit
     ]
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number from 1 on (got {text})")
-    return int(text)
-
-
-def _steps(text: str) -> int:
-    if (images := _positive(text)) % STEP:
-        raise argparse.ArgumentTypeError(f"must be a multiple of {STEP}, the images of a step (got {images})")
-    return images
 
 
 def _open_all(

@@ -9,6 +9,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from matplotlib.figure import Figure
 from rich.box import SIMPLE_HEAD
@@ -70,9 +71,18 @@ class Report:
         return f"{self.theme}_{self.environment.hardware}_{self.environment.date[:10]}"
 
 
-def write(report: Report, folder: Path) -> list[Path]:
-    """Write the three files and return their paths."""
-    return write_files(folder, report.stem, as_json(report), _chart(report), _markdown(report))
+class Picture(NamedTuple):
+    """What stands below the main table."""
+
+    what: str
+    """In words, for those who do not see it."""
+    png: bytes
+
+
+def write(report: Report, folder: Path, picture: Picture | None = None) -> list[Path]:
+    """Write the three files and return their paths. Without a ``picture`` it is a bar chart of the table."""
+    picture = picture or Picture("Bar chart of the table", _chart(report))
+    return write_files(folder, report.stem, as_json(report), picture.png, _markdown(report, picture.what))
 
 
 def write_files(folder: Path, stem: str, raw: dict[str, object], picture: bytes, text: str) -> list[Path]:
@@ -168,7 +178,7 @@ def origin(made: Environment) -> str:
     return f"{made.cpu}, {made.cores} cores; {made.date[:10]}; commit {commit}"
 
 
-def _markdown(report: Report) -> str:
+def _markdown(report: Report, picture: str) -> str:
     absent = "".join(
         f"Not measured: {_cell(name)}: {_cell(reason)}\n\n" for name, reason in report.not_measured.items()
     )
@@ -181,7 +191,7 @@ def _markdown(report: Report) -> str:
     notes = "\n".join(f"- {_cell(note)}" for note in (*busy, *report.notes))
     return (
         f"# {_cell(report.title)}\n\n{_cell(_origin(report))}.\n\n{markdown_table(_table(report))}\n\n{absent}"
-        f"![Bar chart of the table]({report.stem}.png)\n\n"
+        f"![{_cell(picture)}]({report.stem}.png)\n\n"
         f"A ratio is one of medians; in brackets the quartiles of the ratios within each round. "
         f"Raw samples: [{report.stem}.json]({report.stem}.json)\n\n{sections}## Notes\n{notes}\n\n"
         f"## Conditions\n{conditions(report.environment, report.command, report.settings)}\n"

@@ -2,19 +2,18 @@
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 
 import pytest
 import torch
-from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
 
-from debiaspl.build import build_state, compute_dtype
-from debiaspl.config import Engine, Recipe, Science
+from bench import step_facts
+from debiaspl.build import build_state
+from debiaspl.config import Recipe, Science
 from debiaspl.distributed import Ranks
-from debiaspl.models.eman import Eman
-from debiaspl.step import METRICS, State, Step, Tables
+from debiaspl.step import METRICS, Step, Tables
 from pipelines.batch import Batch, Views
 
 CLASSES = 5
@@ -29,27 +28,16 @@ def batches(science: Science, seed: int = 0) -> list[Batch]:
     views = 4 if science.multi_view else 2
 
     def random_views(v: int, n: int) -> Views:
-        pixels = torch.randint(0, 256, (v, n, 16, 16, 3), generator=generator, dtype=torch.uint8)
+        pixels = torch.randint(0, 256, (v, n, science.size, science.size, 3), generator=generator, dtype=torch.uint8)
         return Views(pixels, torch.randint(0, 50, (n,), generator=generator))
 
     sizes = (science.group, science.group * science.mu)
     return [Batch(random_views(1, sizes[0]), random_views(views, sizes[1])) for _ in range(science.groups)]
 
 
-def fake_batches(science: Science) -> list[Batch]:
-    """Batches without content, on whatever device is the default."""
-    views = 4 if science.multi_view else 2
-
-    def empty(v: int, n: int) -> Views:
-        return Views(torch.empty(v, n, 16, 16, 3, dtype=torch.uint8), torch.empty(n, dtype=torch.int64))
-
-    sizes = (science.group, science.group * science.mu)
-    return [Batch(empty(1, sizes[0]), empty(views, sizes[1])) for _ in range(science.groups)]
-
-
-def tables(clip: bool = False, device: str = "cpu") -> Tables:
-    labels = torch.arange(50).remainder(CLASSES).to(device)
-    return Tables(labels, labels.flip(0) if clip else None, torch.linspace(0, 1, 50, device=device) if clip else None)
+def tables(clip: bool = False) -> Tables:
+    labels = torch.arange(50).remainder(CLASSES)
+    return Tables(labels, labels.flip(0) if clip else None, torch.linspace(0, 1, 50) if clip else None)
 
 
 def build(science: Science, dtype: torch.dtype = torch.float32):
@@ -131,75 +119,33 @@ def test_clip_targets_change_the_loss():
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 @pytest.mark.parametrize("multi_view", [True, False])
 @pytest.mark.parametrize("device", ["cuda", "cpu"])
-def test_no_value_is_read_on_the_host(device, multi_view, precision, monkeypatch):
-    """The step of a GPU, traced by fake tensors, which raise at every read of a value; needs no driver.
-
-    On "cuda" copies to the host would be found, too, but autograd's engine would ask the driver: no backward pass. On
-    "cpu" all is real but the values: the backward pass and loss scaling have no reads of their own either. SGD hands
-    its kernel, which has no fake version, whatever it needs as tensors.
-    """
+def test_no_value_is_read_on_the_host(device, multi_view, precision):
     science = dataclasses.replace(SCIENCE, multi_view=multi_view, clip=True)
-    monkeypatch.setattr(torch.nn.Module, "to", lambda model, *_, **__: model)  # fake parameters cannot be moved
-    if device == "cuda":
-        monkeypatch.setattr(torch.cuda.amp.common, "amp_definitely_not_available", lambda: False)
-        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
-        monkeypatch.setattr(torch.Tensor, "backward", lambda loss: None)
-    updates = []
-    monkeypatch.setattr(torch, "_fused_sgd_", lambda *tensors, **numbers: updates.append(numbers))
-    with FakeTensorMode(), torch.device(device):
-        ranks = Ranks(device=torch.device(device))
-        recipe = Recipe("test", science, Engine(precision=precision))
-        state = build_state(recipe, CLASSES, ranks)
-        assert state.scaler.is_enabled() == (precision == "float16")
-        step = Step(state, tables(True, device), science, ranks, dtype=compute_dtype(recipe, ranks), compile=False)
-        for number in range(2):
-            metrics = step(fake_batches(science), number)
-        assert metrics.device.type == device
-        on_device = ("lr", "grad_scale", "found_inf") if precision == "float16" else ("lr",)
-        assert [update[name].device.type for update in updates for name in on_device] == 2 * len(on_device) * [device]
-        with pytest.raises(DataDependentOutputException):
-            metrics.tolist()
+    assert step_facts.host_reads(science, device, precision) == []
 
 
-class DispatcherCalls(TorchDispatchMode):
-    """Counts the operations that reach the dispatcher."""
-
-    count = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        self.count += 1
-        return func(*args, **(kwargs or {}))
+@pytest.mark.parametrize(
+    "read", [lambda metrics: metrics.tolist(), lambda metrics: metrics.nonzero(), lambda metrics: metrics.cpu()]
+)
+def test_a_read_would_be_noticed(read):
+    assert len(step_facts.host_reads(SCIENCE, run=lambda step, batches: read(step(batches, 0)))) == 1
 
 
 def test_the_teachers_update_is_five_dispatcher_calls_at_most():
     """Whatever the number of tensors: resnet8-small has 50 of them."""
     state, _ = build(SCIENCE)
-    eman = Eman(state.teacher, state.student, 0.9)
     assert len(state.teacher.state_dict()) > 30
-    with DispatcherCalls() as calls:
-        eman.update()
-    assert 1 <= calls.count <= 5
-
-
-def addresses(state: State) -> dict[str, int]:
-    """Of everything that lasts from step to step; BatchNorm's buffers are in the state_dicts."""
-    tensors = {f"student.{name}": value for name, value in state.student.state_dict().items()}
-    tensors |= {f"teacher.{name}": value for name, value in state.teacher.state_dict().items()}
-    for name, parameter in state.student.named_parameters():
-        tensors[f"gradient.{name}"] = parameter.grad
-        tensors[f"momentum.{name}"] = state.optimizer.state[parameter]["momentum_buffer"]
-    tensors |= {"phat": state.phat, "lr": state.optimizer.param_groups[0]["lr"]}
-    return {name: tensor.data_ptr() for name, tensor in tensors.items()}
+    assert 1 <= len(step_facts.teacher_update_calls(state, SCIENCE)) <= 5
 
 
 def test_a_hundred_steps_keep_all_addresses():
     science = dataclasses.replace(SCIENCE, labeled_batch=4, group=2, mu=1)
     state, step = build(science)
-    before = addresses(state)  # from the very start: CUDA graphs may record any step
+    before = step_facts.addresses(state)  # from the very start: CUDA graphs may record any step
     assert len(set(before.values())) == len(before)
     for number in range(100):
         step(batches(science, seed=number), number)
-    assert addresses(state) == before
+    assert step_facts.addresses(state) == before
 
 
 @pytest.fixture(scope="module")
@@ -223,6 +169,24 @@ def test_each_pass_is_one_graph_compiled_once(compiled, which):
     assert compiled[which]["graph_breaks"] == 0
     assert compiled[which]["graphs"] == 2
     assert compiled[which]["compiled_after_step_2"] == 0
+
+
+@pytest.mark.parametrize(("chosen", "spins"), [({}, "1000"), ({"OMP_WAIT_POLICY": "passive"}, "0")])
+def test_idle_openmp_threads_leave_the_cores_to_the_loader(chosen, spins):
+    """GNU's OpenMP, which torch brings along, reads this once, when it is loaded."""
+    environment = {
+        name: value for name, value in os.environ.items() if name not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", "import debiaspl.step"],
+        env={**environment, **chosen, "OMP_DISPLAY_ENV": "verbose"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    if "GOMP_SPINCOUNT" not in done.stderr:
+        pytest.skip("this torch has another OpenMP")
+    assert f"GOMP_SPINCOUNT = '{spins}'" in done.stderr
 
 
 def test_overfits_eight_images():
