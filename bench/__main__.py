@@ -12,6 +12,7 @@ SUBCOMMANDS = {
     "demo": "accuracy of the demo over seeds: supervised, FixMatch, DebiasPL, and DebiasPL on each pipeline",
     "loader": "source images per second of every pipeline, beside the published-style loader and the decode-only limit",
     "parity": "how far each pipeline and executor is from Pillow, and a picture to look at",
+    "resize": "crops per second of every way to resize, and how far each is from Pillow; RandAugment operations",
 }
 """Module below ``bench`` → what it measures, for --help. Only the module that is asked for is imported."""
 
