@@ -20,8 +20,9 @@ test: lint  ## the tests
 soak: setup  ## long counts (about ten minutes); writes bench/reports/soak_…md
 	$(PYTHON) tests/soak/run.py
 
-bench: setup  ## pixels of every pipeline, and the loader with all its tables
+bench: setup  ## pixels of every pipeline, ways to resize, and the loader with all its tables
 	$(PYTHON) -m bench parity
+	$(PYTHON) -m bench resize
 	$(PYTHON) -m bench loader --all
 	$(PYTHON) -m bench step
 

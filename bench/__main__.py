@@ -14,6 +14,7 @@ SUBCOMMANDS = {
     "step": "steps per second on the CPU, from the published habits to ours; with a loader; memory of a recipe's step",
     "parity": "how far each pipeline and executor is from Pillow, and a picture to look at",
     "ranks": "steps per second of two processes, by how they sum their gradients",
+    "resize": "crops per second of every way to resize, and how far each is from Pillow; RandAugment operations",
 }
 """Module below ``bench`` → what it measures, for --help. Only the module that is asked for is imported."""
 

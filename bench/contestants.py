@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,9 +61,10 @@ def open_feed(
     unlabeled_views: TrainingViews = UNLABELED_VIEWS,
     steps: int | None = None,
     labeled_views: TrainingViews = LABELED_VIEWS,
+    cache: Literal["auto", "page"] = "auto",
 ) -> Feed:
     """One of our pipelines over the corpus at ``root``."""
-    options = SourceOptions(threads=threads, beton=beton(root, threads) if name == "ffcv" else None)
+    options = SourceOptions(threads=threads, beton=beton(root, threads) if name == "ffcv" else None, cache=cache)
     labeled, unlabeled = orders(listing, steps)
     first = open_source(name, listing, labeled, labeled_views, options)
     try:

@@ -73,8 +73,9 @@ def run(arguments: argparse.Namespace) -> int:
         contestants = [Contestant(name, checked(name, epoch, listing)) for name, epoch in epochs.items()]
         measured = measure(contestants, unit="images/s", rounds=arguments.rounds, warmup=_WARMUP)
     names = [name for name in NAMES if name in epochs]
-    sections = [bars.section(measured, _planning(measured, listing))]
-    sections += _parts(arguments, root, listing, names, not_measured)
+    parts = _parts(arguments, root, listing, names, not_measured)
+    judged = bars.section(measured, _planning(measured, listing), [row for part in parts for row in part.judged])
+    sections = [judged, *(part.section for part in parts)]
     written = _report(arguments, root, measured, made.ended(), not_measured, sections)
     report.show(written, console := Console())
     for path in report.write(written, arguments.out):
@@ -93,24 +94,24 @@ def _planning(measured: Measurement, listing: Listing) -> tuple[str, float]:
 
 def _parts(
     arguments: argparse.Namespace, root: Path, listing: Listing, names: list[str], not_measured: dict[str, str]
-) -> list[report.Section]:
+) -> list[loader_parts.Part]:
     """The further tables that were asked for; what cannot be measured here joins ``not_measured``."""
     rounds = arguments.part_rounds
     setting = loader_parts.Setting(root, listing, arguments.corpus, names, arguments.threads, rounds)
     parts = {
-        "stages": lambda: stages.section(listing, root, names, rounds),
+        "stages": lambda: loader_parts.Part(stages.section(listing, root, names, rounds)),
         "threads-scaling": lambda: loader_parts.scaling(setting),
         "cold": lambda: loader_parts.cold(setting),
         "ten-times": lambda: loader_parts.ten_times(setting),
     }
-    sections = []
+    made = []
     for name in _wanted(arguments):
         print(f"{name}: {PARTS[name]} …", file=sys.stderr)
         try:
-            sections.append(parts[name]())
+            made.append(parts[name]())
         except UserError as error:
             not_measured[name] = str(error)
-    return sections
+    return made
 
 
 def _wanted(arguments: argparse.Namespace) -> list[str]:

@@ -92,6 +92,8 @@ def source_options(recipe: Recipe, beton: str, ranks: Ranks) -> SourceOptions:
         threads=engine.threads or max(1, len(os.sched_getaffinity(0)) // ranks.local_world),
         beton=Path(engine.data, beton),
         prefetch=engine.prefetch,
+        cache=engine.ffcv_cache,
+        processes=ranks.local_world,
         strong_on=engine.strong_on,
         dali_cut=engine.dali_cut,
         dali_hw_decoder_load=engine.dali_hw_decoder_load,

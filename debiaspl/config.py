@@ -198,6 +198,9 @@ class Engine:
     GPU if there is one. The same bytes either way. dali augments where its pixels lie, torchvision at the source."""
     prefetch: int = 2
     """Batches prepared ahead of the step."""
+    ffcv_cache: Literal["auto", "page", "memory"] = "auto"
+    """ffcv: what keeps the .beton's bytes, the system's page cache or a copy of each process's own, read in the
+    background; auto: a copy, where those of all processes of the machine take at most half of its available memory."""
     dali_cut: Literal["auto", "dali", "cpu"] = "auto"
     """dali: who cuts the views, its own operators or our CPU executor (Pillow's bytes); auto: its own on a GPU."""
     dali_hw_decoder_load: float = 0.65

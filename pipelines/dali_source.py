@@ -72,6 +72,7 @@ class DaliSource:
         self._listing, self._order, self._views, self._options = listing, order, views, options
         self._replacement = Replacement(listing, order, options.bad_files)
         self._stand_ins: dict[int, Path] = {}  # listing position → the PNG that is read instead
+        self._safe = np.zeros(len(listing), np.bool_)  # whose header was found to be safe: each is read once
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._epoch = self._position = 0
         self._iteration = 0  # counts iterations, so that an old one cannot take a newer one's batches
@@ -149,8 +150,11 @@ class DaliSource:
 
     def _path(self, index: int) -> Path:
         """What DALI is to read; where that might end the process, a file that is not there: an error that it raises."""
-        path = self._stand_ins.get(index) or self._listing.path(index)
-        return path if is_safe(path) else _NOWHERE
+        if (stand_in := self._stand_ins.get(index)) is not None:
+            return stand_in
+        path = self._listing.path(index)
+        self._safe[index] = self._safe[index] or is_safe(path)
+        return path if self._safe[index] else _NOWHERE
 
     def _next(self) -> Views:
         """The next group's finished views."""
@@ -187,18 +191,9 @@ class DaliSource:
 
     def _cut(self, decoded: list[Any], todo: Plan) -> Tensor:
         """The views [v, n, size, size, 3] cut from the images that DALI has decoded on the CPU."""
-        images = [np.asarray(image) for image in decoded[0]]
-        size = [image.size for image in images]
+        images = [np.asarray(image) for image in decoded[0]]  # DALI's own memory
         pixels = torch.empty((len(todo.crop), len(images), todo.size, todo.size, 3), dtype=torch.uint8)
-        cpu.execute_packed(
-            np.concatenate([image.reshape(-1) for image in images]),
-            np.cumsum([0, *size[:-1]]),
-            np.array([len(image) for image in images], np.int32),
-            np.array([image.shape[1] for image in images], np.int32),
-            todo,
-            self._options.threads,
-            pixels.numpy(),
-        )
+        cpu.execute_each(images, todo, self._options.threads, pixels.numpy())
         return pixels.to(self._options.device)
 
     def _require_listed_sizes(self, decoded: Any, draws: Draws) -> None:

@@ -28,6 +28,7 @@ from pipelines.augment.policy import Plan, plan
 from pipelines.augment.randaugment import tables
 from pipelines.bad_files import BadFiles, Replacement
 from pipelines.batch import Views
+from pipelines.beton_cache import copy_of
 from pipelines.beton_file import beton_of, left_out
 from pipelines.decode_and_cut import Stored, decode_and_cut
 from pipelines.errors import DataError
@@ -64,6 +65,7 @@ class FfcvSource:
             bad = self._left_out(options.bad_files)
             self._rows_of(asked[~np.isin(asked, bad)])  # now rather than after hours of training
         self._file = self._beton.path.open("rb")
+        self._copy = copy_of(self._beton.path, options.cache, options.processes)
         self._tables = tables(views.size, views.size)
         self._left: slice | None = None  # the views whose RandAugment is left to the device
         if options.strong_left_to_device and isinstance(views, TrainingViews) and views.strong:
@@ -99,15 +101,23 @@ class FfcvSource:
         self._pool.shutdown(cancel_futures=True)
         self._file.close()
         self._beton = self._beton._replace(content=np.empty(0, np.uint8))  # the map goes with its last reference
+        self._copy = None  # so does the copy
+
+    def _content(self) -> NDArray[np.uint8]:
+        """The file's bytes: the copy in memory, if there is one by now, or the map."""
+        copied = self._copy.content if self._copy else None
+        return self._beton.content if copied is None else copied
 
     def _start(self, draws: Draws) -> _Batch:
         """Plan a batch and hand its slices to the threads; no slice waits for another one, or another batch's."""
         if self._file.closed:
             raise RuntimeError("The source is closed.")
         stored = self._beton.stored.at(self._rows_of(draws.index))
-        for offset, length in zip(stored.offset.tolist(), stored.length.tolist(), strict=True):
-            # The disk reads all of the batch at once, ahead, not one image after another as the map's pages are missed.
-            os.posix_fadvise(self._file.fileno(), offset, length, os.POSIX_FADV_WILLNEED)
+        content = self._content()
+        if content is self._beton.content:
+            for offset, length in zip(stored.offset.tolist(), stored.length.tolist(), strict=True):
+                # The disk reads all of the batch at once, ahead, not image after image as the map's pages are missed.
+                os.posix_fadvise(self._file.fileno(), offset, length, os.POSIX_FADV_WILLNEED)
         todo = plan(self._views, self._order.seed, self._order.stream, draws, stored.height, stored.width)
         todo, count = cpu.compiled(todo), len(draws.index)
         shape = (self._views.count, count, todo.size, todo.size, 3)
@@ -118,7 +128,9 @@ class FfcvSource:
         if self._left is not None:
             here = todo._replace(op=todo.op.copy())
             here.op[self._left] = Op.Identity
-        slices = [self._pool.submit(self._fill, pixels.numpy(), draws, stored, here, *bound) for bound in bounds]
+        slices = [
+            self._pool.submit(self._fill, content, pixels.numpy(), draws, stored, here, *bound) for bound in bounds
+        ]
         return _Batch(pixels, draws, slices, todo)
 
     def _left_out(self, bad_files: BadFiles | None) -> list[int]:
@@ -172,7 +184,14 @@ class FfcvSource:
             plain.copy_(gpu.augment_batch(plain, todo.op[self._left], todo.level[self._left]))
 
     def _fill(
-        self, pixels: NDArray[np.uint8], draws: Draws, stored: Stored, todo: Plan, first: int, last: int
+        self,
+        content: NDArray[np.uint8],
+        pixels: NDArray[np.uint8],
+        draws: Draws,
+        stored: Stored,
+        todo: Plan,
+        first: int,
+        last: int,
     ) -> dict[int, str]:
         """Write the views of samples first … last - 1 of a batch into its ``pixels`` [v, n, size, size, 3].
 
@@ -180,10 +199,10 @@ class FfcvSource:
         """
         failures: dict[int, str] = {}
         failed = np.zeros(len(draws.index), np.bool_)
-        decode_and_cut(self._beton.content, stored, todo, self._tables, first, last, pixels, failed)
+        decode_and_cut(content, stored, todo, self._tables, first, last, pixels, failed)
         for sample in np.flatnonzero(failed).tolist():
             begin = stored.offset[sample]
-            jpeg = self._beton.content[begin : begin + stored.length[sample]].tobytes()
+            jpeg = content[begin : begin + stored.length[sample]].tobytes()
             size = int(stored.width[sample]), int(stored.height[sample])
             image = self._by_pillow(jpeg, size)
             if isinstance(image, str):

@@ -19,6 +19,11 @@ class SourceOptions:
     """CPU threads of this source."""
     beton: Path | None = None
     """ffcv: the converted file of the listing (tools/convert_imagenet_to_ffcv.py)."""
+    cache: Literal["auto", "page", "memory"] = "auto"
+    """ffcv: what keeps the file's bytes, the system's page cache or a copy of each process's own, read in background;
+    auto: a copy, where those of all ``processes`` take at most half of the available memory."""
+    processes: int = 1
+    """ffcv: processes on this machine that open the same file."""
     bad_files: BadFiles | None = None
     """Where a source notes the files that it cannot decode and replaces; None: the first one is an error."""
     prefetch: int = 2

@@ -7,7 +7,7 @@ Every view is a function of its image and its plan alone: how many threads share
 The kernels of resize and randaugment are cached on disk; the few lines here are compiled in each process (see kernel).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -67,26 +67,6 @@ def execute_image(
 
 
 @kernel(cache=False)
-def _execute_every(
-    pixels: NDArray[np.uint8],
-    offset: NDArray[np.int64],
-    height: NDArray[np.int32],
-    width: NDArray[np.int32],
-    plan: Plan,
-    tables: Tables,
-    first: int,
-    stride: int,
-    out: NDArray[np.uint8],
-) -> None:
-    """One thread's share of ``execute_packed``: samples first, first + stride, …"""
-    scratch = np.empty(scratch_size(plan), np.uint8)
-    for sample in range(first, plan.crop.shape[1], stride):
-        h, w = np.int64(height[sample]), np.int64(width[sample])
-        image = pixels[offset[sample] : offset[sample] + 3 * h * w].reshape(h, w, 3)
-        execute_image(image, plan, sample, tables, scratch, out)
-
-
-@kernel(cache=False)
 def _augment_every(
     pixels: NDArray[np.uint8],
     op: NDArray[np.uint8],
@@ -111,18 +91,16 @@ def execute(image: NDArray[np.uint8], plan: Plan, sample: int) -> NDArray[np.uin
     return out
 
 
-def execute_packed(
-    pixels: NDArray[np.uint8],
-    offset: NDArray[np.int64],
-    height: NDArray[np.int32],
-    width: NDArray[np.int32],
-    plan: Plan,
-    threads: int,
-    out: NDArray[np.uint8],
-) -> None:
-    """All views of n images into out [v, n, size, size, 3]; image i is height[i] × width[i] at pixels[offset[i]]."""
+def execute_each(images: Sequence[NDArray[np.uint8]], plan: Plan, threads: int, out: NDArray[np.uint8]) -> None:
+    """All views of n images, each [H, W, 3] in C order, into out [v, n, size, size, 3]."""
     plan, table = compiled(plan), tables(plan.size, plan.size)
-    _share_out(lambda t: _execute_every(pixels, offset, height, width, plan, table, t, threads, out), threads)
+
+    def share(first: int) -> None:
+        scratch = np.empty(scratch_size(plan), np.uint8)
+        for sample in range(first, len(images), threads):
+            execute_image(images[sample], plan, sample, table, scratch, out)
+
+    _share_out(share, threads)
 
 
 def augment_batch(pixels: NDArray[np.uint8], op: NDArray[np.uint8], level: NDArray[np.int8], threads: int) -> None:

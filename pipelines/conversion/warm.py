@@ -8,6 +8,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from pipelines.errors import DataError
+from pipelines.memory import available_memory
 
 _BLOCK = 1 << 24
 
@@ -20,7 +21,7 @@ def warm(path: Path) -> None:
         raise DataError(f"Cannot read {path}: {error.strerror}. Name a .beton file.") from error
     try:
         size = os.fstat(descriptor).st_size
-        if size > (memory := _available()):
+        if size > (memory := available_memory()):
             print(
                 f"{path} has {size / 2**30:.1f} GiB, but only {memory / 2**30:.1f} GiB of memory are free: its "
                 "beginning will be gone when its end is read. Training works, but reads from the disk.",
@@ -35,11 +36,3 @@ def warm(path: Path) -> None:
     finally:
         os.close(descriptor)
     print(f"{path}: {size / 2**30:.2f} GiB read in {seconds:.1f} s, {size / 2**30 / max(seconds, 1e-9):.2f} GiB/s")
-
-
-def _available() -> int:
-    """Bytes that the page cache may take."""
-    for line in Path("/proc/meminfo").read_text().splitlines():
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) * 1024
-    return sys.maxsize

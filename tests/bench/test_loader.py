@@ -13,7 +13,7 @@ from bench import bars, contestants, corpus, loader, page_cache, stages
 from bench.__main__ import main
 from bench.decode_only import DecodeOnly
 from bench.faithful import check
-from bench.measure import Measurement, Sample, Series
+from bench.measure import Measurement, Sample, Series, Spread
 from bench.published import PublishedLoader
 from pipelines import errors
 from pipelines.batch import Views
@@ -61,7 +61,8 @@ def test_end_to_end(folder: Path, root: Path, tmp_path: Path, capsys: pytest.Cap
 
 def test_further_tables(folder: Path, root: Path, tmp_path: Path) -> None:
     pytest.importorskip("ffcv")
-    assert bench(folder, tmp_path, "--pipelines", "ffcv", "--all", "--part-rounds", "1") == 0
+    status = bench(folder, tmp_path, "--pipelines", "ffcv", "--all", "--part-rounds", "1")
+    assert status in (0, 1)  # 1: one round on a busy machine may show rates that are not credible
     found = json.loads(next(tmp_path.glob("loader_*.json")).read_text())
     tables = {section["title"]: section for section in found["sections"]}
     # Where the temporary folder's file system lives in memory, nothing is ever cold, and the report says so.
@@ -71,6 +72,9 @@ def test_further_tables(folder: Path, root: Path, tmp_path: Path) -> None:
         "ffcv against decode-only limit",
         "ffcv, strong views left to the device against decode-only limit",
     ]
+    decided = {row[0]: row[1] for row in tables["Bars"]["rows"][-2:]}
+    assert decided.keys() == {f"ffcv, {bars.SPEED_UP}", f"ffcv, {bars.FLAT}"}
+    assert all(value.split("×")[0].replace(".", "").isdigit() for value in decided.values())
     rows = [row[0] for row in tables["Stages, CPU ms per source image"]["rows"]]
     assert rows == ["stage", *stages.STAGES, stages.REST, "whole"]
     assert tables["Threads"]["rows"][0] == ["", "1 thread", "2 threads"]
@@ -219,17 +223,42 @@ def test_decode_only_decodes_each_file_once_a_round(listing: Listing) -> None:
         limit.close()
 
 
+def _rates(of: dict[str, float]) -> Measurement:
+    return Measurement("images/s", 1, 0, tuple(Series(name, (Sample(0, 0, rate, 1.0),)) for name, rate in of.items()))
+
+
 def test_bars_are_judged() -> None:
     rates = {bars.PUBLISHED: 100, "ffcv": 500, bars.LEFT: 560, bars.STOCK: 100, "dali": 150, bars.LIMIT: 1000}
-    series = tuple(Series(name, (Sample(0, 0, rate, 1.0),)) for name, rate in rates.items())
-    found = bars.section(Measurement("images/s", 1, 0, series), ("ffcv", 0.03))
+    found = bars.section(_rates(rates), ("ffcv", 0.03))
     assert [row[1:] for row in found.rows[1:]] == [
         ("5.00× (5.00–5.00)", "≥ 4×: met", "≥ 6×: missed"),
         ("50.0 % (50.0–50.0)", "≥ 28%: met", "≥ 45%: met"),
         ("56.0 % (56.0–56.0)", "≥ 35%: met", "≥ 55%: met"),
         ("1.50× (1.50–1.50)", "≥ 2×: missed", "≥ 3×: missed"),
+        ("1, by construction", "1", "–"),
         ("3.00%", "< 2%: missed", "–"),
+        ("not measured", "≥ 1× within the spread", "≥ 1×"),
+        ("not measured", "flat within the spread", "–"),
     ]
+
+
+def test_threads_and_data_have_their_bars() -> None:
+    def series(*rates: float) -> Series:
+        return Series("", tuple(Sample(at, 0, rate, 1.0) for at, rate in enumerate(rates)))
+
+    limit = series(100, 100, 100), series(190, 190, 190)
+    good = bars.speed_up("ffcv", series(50, 50, 50), series(95, 100, 90), *limit)
+    assert good[1:] == ("1.00× (0.97–1.03)", "≥ 1× within the spread: met", "≥ 1×: met")
+    near = bars.speed_up("ffcv", series(50, 50, 50), series(80, 94, 100), *limit)
+    assert near[1:] == ("0.99× (0.92–1.02)", "≥ 1× within the spread: met", "≥ 1×: missed")
+    poor = bars.speed_up("dali", series(50, 50, 50), series(80, 81, 82), *limit)
+    assert poor[1:] == ("0.85× (0.85–0.86)", "≥ 1× within the spread: missed", "≥ 1×: missed")
+    flat = bars.flat("ffcv", Spread(1.0, 0.9, 1.1), Spread(1.2, 1.1, 1.3))
+    steep = bars.flat("dali", Spread(1.0, 0.9, 1.1), Spread(1.2, 1.15, 1.3))
+    assert flat[1:] == ("1.200×", "flat within the spread: met", "–")
+    assert steep[2] == "flat within the spread: missed"
+    table = bars.section(_rates({"ffcv": 500, bars.LIMIT: 1000}), ("ffcv", 0.01), [good, poor, flat, steep])
+    assert list(table.rows[-4:]) == [good, poor, flat, steep]
 
 
 def test_dalis_stock_graph_loads_each_image_once_an_epoch(listing: Listing) -> None:

@@ -192,17 +192,14 @@ def test_plans_equal_pillow(views: TrainingViews | EvaluationView) -> None:
         np.testing.assert_array_equal(actual, pillow.execute(Image.fromarray(image), plan, sample), f"{sample=}")
 
 
-def test_packed_images_equal_single_ones_for_any_number_of_threads() -> None:
+def test_many_images_equal_single_ones_for_any_number_of_threads() -> None:
     rng = np.random.default_rng(12)
     images = [photograph(rng, *rng.integers(20, 200, 2)) for _ in range(9)]
     plan = random_plan(TrainingViews(size=48, weak=1, strong=2), images)
-    pixels = np.concatenate([image.reshape(-1) for image in images])
-    offset = np.cumsum([0, *(image.size for image in images[:-1])])
-    height, width = np.array([image.shape[:2] for image in images], np.int32).T.copy()
     expected = np.stack([cpu.execute(image, plan, sample) for sample, image in enumerate(images)], axis=1)
     for threads in (1, 2, 3, 16):
         out = np.zeros((3, len(images), 48, 48, 3), np.uint8)
-        cpu.execute_packed(pixels, offset, height, width, plan, threads, out)
+        cpu.execute_each(images, plan, threads, out)
         np.testing.assert_array_equal(out, expected, f"{threads=}")
 
 

@@ -2,6 +2,7 @@
 
 import struct
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -367,6 +368,21 @@ def test_files_that_would_end_the_process_never_reach_dali(listing, opened, tmp_
         with pytest.raises(DataError, match="Cannot decode"):
             list(source)
         source.close()
+
+
+def test_each_header_is_looked_at_once(listing, opened, epochs, monkeypatch) -> None:
+    looked = Counter()
+
+    def is_safe(path: Path) -> bool:
+        looked[path] += 1
+        return True
+
+    monkeypatch.setattr(dali_source, "is_safe", is_safe)
+    source = opened(training_order())
+    for expected in epochs:
+        assert_same(list(source), expected)
+    assert set(looked.values()) == {1}
+    assert looked.keys() >= {listing.path(index) for batches in epochs for batch in batches for index in batch.index}
 
 
 def test_an_error_that_is_no_files_fault_is_passed_on(listing, opened, tmp_path, monkeypatch) -> None:

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import islice
@@ -303,6 +304,23 @@ def test_closing_gives_back_threads_files_and_maps(listing: Listing, own: Path) 
     assert held() == before
     with pytest.raises(RuntimeError):
         next(iteration)
+
+
+def test_a_copy_in_memory_gives_the_same_bytes_and_goes_with_its_sources(listing: Listing, own: Path) -> None:
+    page, memory = (replace(OPTIONS, cache=cache) for cache in ("page", "memory"))
+    expected = list(opened(listing, own, options=page))
+    first, second = opened(listing, own, options=memory), opened(listing, own, options=memory)
+    assert first._copy is second._copy
+    kept = weakref.ref(first._copy)
+    batches = iter(first)
+    early = next(batches)  # from the map, unless the copy is already there
+    assert first._copy._whole.wait(30)
+    assert first._content() is not first._beton.content
+    assert_equal([early, *batches], expected)
+    first.close()
+    assert kept() is not None
+    second.close()
+    assert kept() is None
 
 
 def test_importing_ffcv_leaves_thread_counts_alone() -> None:

@@ -2,11 +2,11 @@
 
 import io
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from pipelines.errors import DataError
@@ -14,23 +14,14 @@ from pipelines.listing import Listing, list_images
 
 pytest.importorskip("ffcv", reason="the converter writes with ffcv: pip install -e '.[ffcv]'")
 
-from ffcv.fields.basics import IntDecoder
-from ffcv.fields.rgb_image import (
-    CenterCropRGBImageDecoder,
-    RandomResizedCropRGBImageDecoder,
-    SimpleRGBImageDecoder,
-)
-from ffcv.loader import Loader, OrderOption
 from ffcv.reader import Reader
 
 from pipelines.conversion import beton_writer
 from pipelines.conversion import convert as conversion
 from pipelines.conversion.one_image import Encoding
+from tests.tools.conftest import Loaded
 from tools import convert_imagenet_to_ffcv as converter
 
-LOADERS: list[Loader] = []
-"""Kept until the process ends: numba's finalizers fail on what FFCV's Loader compiled, inside whatever code triggers
-the garbage collection (CPython 3.11's parser does not survive that)."""
 SIZES = ((64, 48), (90, 120), (33, 57), (200, 40), (75, 75))  # width, height
 
 
@@ -111,7 +102,14 @@ def test_the_sidecar_says_what_the_file_was_made_of(data: Path) -> None:
     assert sidecar["originals"] == 11
     assert sidecar["classes"] == ["ant", "bee"]
     assert sidecar["bytes"] == beton.stat().st_size
-    parameters = {"mode": "jpeg", "raw_share": 0.5, "check": "header", "filter": "LANCZOS", "shard": None}
+    parameters = {
+        "mode": "jpeg",
+        "raw_share": 0.5,
+        "check": "header",
+        "filter": "LANCZOS",
+        "shard": None,
+        "flat": False,
+    }
     assert sidecar["parameters"] == {"max_resolution": None, "quality": 80, **parameters}
     assert set(sidecar["versions"]) >= {"ffcv", "pillow", "numpy", "debiaspl"}
     assert sidecar["date"]
@@ -141,25 +139,9 @@ def test_max_resolution_limits_the_longer_side_and_leaves_smaller_images_alone(d
     assert shrunk.size == (75, 15)
 
 
-def loaded(beton: Path, decoder: object) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """All images, labels and indices as FFCV's own, unmodified Loader yields them."""
-    threads = torch.get_num_threads()
-    try:
-        pipelines = {"image": [decoder], "label": [IntDecoder()], "index": [IntDecoder()]}
-        loader = Loader(
-            str(beton), 5, num_workers=1, order=OrderOption.SEQUENTIAL, drop_last=False, pipelines=pipelines
-        )
-        LOADERS.append(loader)
-        batches = [tuple(np.array(part) for part in batch) for batch in loader]
-    finally:
-        torch.set_num_threads(threads)  # the Loader changes it
-    images, labels, indices = (np.concatenate(parts) for parts in zip(*batches, strict=True))
-    return images, labels[:, 0], indices[:, 0]
-
-
-def test_ffcvs_own_loader_reads_images_of_one_size(data: Path) -> None:
+def test_ffcvs_own_loader_reads_images_of_one_size(data: Path, loaded: Callable[..., Loaded]) -> None:
     assert convert(data, "--split", "val") == 0
-    images, labels, indices = loaded(data / "ffcv" / "val.beton", SimpleRGBImageDecoder())
+    images, labels, indices = loaded(data / "ffcv" / "val.beton", "SimpleRGBImageDecoder")
     assert labels.tolist() == [0, 1]
     assert indices.tolist() == [0, 1]
     truth = np.asarray(Image.open(data / "val/ant/0.jpg"))
@@ -167,14 +149,14 @@ def test_ffcvs_own_loader_reads_images_of_one_size(data: Path) -> None:
     assert np.abs(images[0].astype(int) - truth).mean() < 2
 
 
-def test_ffcvs_own_loader_reads_images_of_any_size_and_kind(data: Path) -> None:
+def test_ffcvs_own_loader_reads_images_of_any_size_and_kind(data: Path, loaded: Callable[..., Loaded]) -> None:
     assert convert(data, "--split", "train") == 0
     listing, beton = list_images(data / "train"), data / "ffcv" / "train.beton"
-    images, labels, indices = loaded(beton, RandomResizedCropRGBImageDecoder((32, 32)))
+    images, labels, indices = loaded(beton, "RandomResizedCropRGBImageDecoder", (32, 32))
     assert images.shape == (len(listing), 32, 32, 3)
     np.testing.assert_array_equal(labels, listing.labels)
     np.testing.assert_array_equal(indices, listing.positions)
-    images, _, _ = loaded(beton, CenterCropRGBImageDecoder((40, 40), ratio=1))
+    images, _, _ = loaded(beton, "CenterCropRGBImageDecoder", (40, 40), 1)
     grey = images[listing.paths.index("bee/grey.jpeg")]
     assert grey.std() > 5
     np.testing.assert_array_equal(grey[..., 0], grey[..., 1])

@@ -13,11 +13,10 @@ from PIL import Image, PngImagePlugin
 
 pytest.importorskip("ffcv", reason="the converter writes with ffcv: pip install -e '.[ffcv]'")
 
-from ffcv.fields.rgb_image import CenterCropRGBImageDecoder
-
 from pipelines.conversion import source_file
 from pipelines.conversion.convert import scan
-from tests.tools.test_convert_imagenet_to_ffcv import convert, data, loaded, names, originals, photo, stored
+from tests.tools.conftest import Loaded
+from tests.tools.test_convert_imagenet_to_ffcv import convert, data, names, originals, photo, stored
 
 __all__ = ["data"]  # the fixture
 ROOT = Path(__file__).parents[2]
@@ -105,7 +104,9 @@ def listed(beton: Path) -> dict[str, tuple[str, str]]:
 
 
 @pytest.mark.parametrize("check", ["header", "decode"])
-def test_every_odd_file_has_its_fate(odd: Path, check: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_odd_file_has_its_fate(
+    odd: Path, check: str, loaded: Callable[..., Loaded], capsys: pytest.CaptureFixture[str]
+) -> None:
     assert convert(odd, "--split", "train", "--check", check) == 0
     beton, listing = odd / "ffcv" / "train.beton", scan(odd / "train")
     found = listed(beton)
@@ -128,7 +129,7 @@ def test_every_odd_file_has_its_fate(odd: Path, check: str, capsys: pytest.Captu
     assert [path for _, path, _ in sidecar["left_out"]] == [
         path for path, (fate, _) in found.items() if fate == "left out"
     ]
-    pixels, _, indices = loaded(beton, CenterCropRGBImageDecoder((32, 32), ratio=1))
+    pixels, _, indices = loaded(beton, "CenterCropRGBImageDecoder", (32, 32), 1)
     assert len(pixels) == len(indices) == len(wanted)
     assert convert(odd, "--split", "train", "--verify") == 0
 
@@ -154,37 +155,37 @@ def test_text_bombs_are_left_out(data: Path) -> None:
     assert listed(data / "ffcv" / "train.beton")["ant/9.png"][0] == "left out"
 
 
-def test_raw_pixels_and_a_share_of_them(data: Path) -> None:
+def test_raw_pixels_and_a_share_of_them(data: Path, loaded: Callable[..., Loaded]) -> None:
     listing, beton = scan(data / "train"), data / "ffcv" / "train.beton"
     assert convert(data, "--split", "train", "--mode", "raw") == 0
     metadata, images = stored(beton)
     assert metadata["f0"]["mode"].all()
     for path, image in zip(listing.paths, images, strict=True):
         assert image == Image.open(data / "train" / path).convert("RGB").tobytes(), path
-    loaded(beton, CenterCropRGBImageDecoder((40, 40), ratio=1))
+    loaded(beton, "CenterCropRGBImageDecoder", (40, 40), 1)
     assert convert(data, "--split", "train", "--mode", "proportion", "--raw-share", "0.4") == 0
     modes = stored(beton)[0]["f0"]["mode"]
     assert 2 < modes.sum() < len(modes)
-    loaded(beton, CenterCropRGBImageDecoder((40, 40), ratio=1))
+    loaded(beton, "CenterCropRGBImageDecoder", (40, 40), 1)
     assert convert(data, "--split", "train", "--mode", "proportion", "--raw-share", "0.4", "--shard", "2/2") == 0
     part = stored(beton.with_name("train.beton.part-2-of-2"))[0]
     np.testing.assert_array_equal(part["f0"]["mode"], modes[-len(part) :])  # the choice is the sample's own
 
 
-def test_a_subset_keeps_the_listings_positions(data: Path) -> None:
+def test_a_subset_keeps_the_listings_positions(data: Path, loaded: Callable[..., Loaded]) -> None:
     (data / "some.csv").write_text("Index\n7\n2\n5\n")
     assert convert(data, "--split", "train", "--subset", str(data / "some.csv")) == 0
     metadata, images = stored(data / "ffcv" / "train.beton")
     assert metadata["f2"].tolist() == [2, 5, 7]
     assert images == [originals(scan(data / "train"))[index] for index in (2, 5, 7)]
-    _, _, indices = loaded(data / "ffcv" / "train.beton", CenterCropRGBImageDecoder((32, 32), ratio=1))
+    _, _, indices = loaded(data / "ffcv" / "train.beton", "CenterCropRGBImageDecoder", (32, 32), 1)
     assert indices.tolist() == [2, 5, 7]
     with pytest.raises(SystemExit):
         convert(data, "--subset", str(data / "some.csv"))
 
 
 @pytest.mark.parametrize("shards", [1, 3])
-def test_merged_shards_are_the_bytes_of_one_conversion(odd: Path, shards: int) -> None:
+def test_merged_shards_are_the_bytes_of_one_conversion(odd: Path, shards: int, loaded: Callable[..., Loaded]) -> None:
     folder = odd / "ffcv"
     assert convert(odd, "--split", "train") == 0
     whole = {name: (folder / name).read_bytes() for name in names(folder) if not name.endswith(".json")}
@@ -197,7 +198,7 @@ def test_merged_shards_are_the_bytes_of_one_conversion(odd: Path, shards: int) -
     for name, content in whole.items():
         assert (folder / name).read_bytes() == content, name
     assert convert(odd, "--split", "train", "--verify") == 0
-    loaded(folder / "train.beton", CenterCropRGBImageDecoder((32, 32), ratio=1))
+    loaded(folder / "train.beton", "CenterCropRGBImageDecoder", (32, 32), 1)
 
 
 def test_parts_that_do_not_fit_are_not_merged(data: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,92 @@
+"""A file's copy in memory: the same bytes, one for all sources, gone with the last, and only where it fits."""
+
+import gc
+import os
+import threading
+import weakref
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipelines import beton_cache
+from pipelines.beton_cache import BetonCopy, copy_of
+from pipelines.errors import DataError
+
+SIZE = 1_000_003
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    (tmp_path / "train.beton").write_bytes(os.urandom(SIZE))
+    return tmp_path / "train.beton"
+
+
+def finished(copy: BetonCopy | None) -> BetonCopy:
+    assert copy is not None
+    assert copy._whole.wait(30)
+    return copy
+
+
+@pytest.mark.parametrize("block", [1 << 24, 4096])
+def test_the_bytes_are_the_files(path: Path, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(beton_cache, "_BLOCK", block)
+    content = finished(copy_of(path, "memory", 1)).content
+    assert content is not None
+    mapped = np.memmap(path, np.uint8, "r")
+    np.testing.assert_array_equal(content, mapped)
+    assert content.flags.writeable == mapped.flags.writeable is False
+
+
+def test_one_copy_for_all_and_none_after_the_last(path: Path) -> None:
+    one, other = copy_of(path, "auto", 1), copy_of(path, "memory", 1)
+    assert one is other
+    content = weakref.ref(finished(one).content)
+    del one
+    assert content() is not None
+    del other
+    gc.collect()
+    assert content() is None
+    assert not beton_cache._copies
+
+
+def test_a_file_that_was_replaced_is_another_one(path: Path) -> None:
+    old = finished(copy_of(path, "auto", 1))
+    (path.parent / "new").write_bytes(bytes(SIZE))
+    (path.parent / "new").replace(path)
+    new = finished(copy_of(path, "auto", 1))
+    assert new is not old
+    assert not new.content.any()
+    assert old.content.any()
+
+
+def test_only_where_it_fits(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(beton_cache, "available_memory", lambda: 6 * SIZE)
+    assert copy_of(path, "page", 1) is None
+    assert copy_of(path, "auto", 4) is None
+    assert copy_of(path, "auto", 3) is not None
+    with pytest.raises(DataError, match=r"7 processes want a copy each, but only .* Use --set engine\.ffcv_cache=page"):
+        copy_of(path, "memory", 7)
+    assert copy_of(path, "memory", 6) is not None
+
+
+def test_the_reader_stops_with_the_last_reference(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = threading.Event()
+
+    def endless(path: Path, content: object, whole: threading.Event, stop: threading.Event) -> None:
+        begun.set()
+        assert stop.wait(30)
+
+    monkeypatch.setattr(beton_cache, "_read", endless)
+    copy = copy_of(path, "memory", 1)
+    assert begun.wait(30)
+    assert copy.content is None
+    del copy
+    assert "beton-copy" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_a_file_that_shrinks_is_not_copied(path: Path) -> None:
+    content, whole, stop = np.empty(SIZE + 7, np.uint8), threading.Event(), threading.Event()
+    with pytest.warns(UserWarning, match=r"train\.beton is not kept in memory: it ends at byte 1000003 of 1000010"):
+        beton_cache._read(path, content, whole, stop)
+    assert not whole.is_set()
