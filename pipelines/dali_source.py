@@ -72,7 +72,6 @@ class DaliSource:
         self._listing, self._order, self._views, self._options = listing, order, views, options
         self._replacement = Replacement(listing, order, options.bad_files)
         self._stand_ins: dict[int, Path] = {}  # listing position → the PNG that is read instead
-        self._safe = np.zeros(len(listing), np.bool_)  # whose header was found to be safe: each is read once
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._epoch = self._position = 0
         self._iteration = 0  # counts iterations, so that an old one cannot take a newer one's batches
@@ -153,8 +152,7 @@ class DaliSource:
         if (stand_in := self._stand_ins.get(index)) is not None:
             return stand_in
         path = self._listing.path(index)
-        self._safe[index] = self._safe[index] or is_safe(path)
-        return path if self._safe[index] else _NOWHERE
+        return path if is_safe(path) else _NOWHERE  # asked every time: a file can go bad between two epochs
 
     def _next(self) -> Views:
         """The next group's finished views."""
