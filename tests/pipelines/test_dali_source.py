@@ -376,7 +376,7 @@ def test_files_that_lose_their_header_between_two_epochs_are_replaced(listing, o
     source = opened(training_order(batch=IMAGES, groups=4, steps=1), PLAIN, mine, bad_files=bad_files, threads=2)
     assert len(by_index(list(source))) == IMAGES
     spoilt = set(range(0, IMAGES, 4))
-    for (
+    for index in spoilt:  # replaced, not overwritten: DALI may have mapped a file, and losing that is a bus error
         index
     ) in spoilt:  # replaced, not overwritten: DALI may have mapped the file, and a map of nothing is a bus error
         (tmp_path / "spoilt").write_bytes(bytes(10000))
