@@ -377,8 +377,6 @@ def test_files_that_lose_their_header_between_two_epochs_are_replaced(listing, o
     assert len(by_index(list(source))) == IMAGES
     spoilt = set(range(0, IMAGES, 4))
     for index in spoilt:  # replaced, not overwritten: DALI may have mapped a file, and losing that is a bus error
-        index
-    ) in spoilt:  # replaced, not overwritten: DALI may have mapped the file, and a map of nothing is a bus error
         (tmp_path / "spoilt").write_bytes(bytes(10000))
         (tmp_path / "spoilt").replace(mine.path(index))
     list(source)  # its first groups were read ahead
