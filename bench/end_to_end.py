@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -79,17 +80,18 @@ def consume(feed: Feed, seconds: float, sleep: Callable[[float], object] = time.
     """Take an epoch's batches, each for so many ``seconds``; with 0 the loader's own pace is what remains."""
     edge = min(_EDGE, (len(feed) - 1) // 4)
     batches, waited = iter(feed), 0.0
-    for _ in range(edge):
-        next(batches)
+    for _ in islice(batches, edge):
         sleep(seconds)
-    next(batches)
+    batch = next(batches)
     begin = time.perf_counter()
     for _ in range(timed := len(feed) - 1 - 2 * edge):
         sleep(seconds)
         asked = time.perf_counter()
-        next(batches)
+        coming = next(batches)
         waited += time.perf_counter() - asked
+        batch = coming  # a device holds its batch until it is done with it; giving it back is not waiting
     end = time.perf_counter()
+    del batch, coming
     for _ in batches:  # to the end, so that the feed stands at the next epoch
         pass
     return Consumed(end - begin, waited, timed)

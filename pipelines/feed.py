@@ -53,14 +53,16 @@ class Feed:
             except BaseException as error:  # handed over, not swallowed
                 put(error)
 
+        def take() -> Batch | None:
+            item = ready.get()
+            if isinstance(item, BaseException):
+                raise item
+            return item if isinstance(item, Batch) else None
+
         producer = threading.Thread(target=produce, name="feed", daemon=True)
         producer.start()
         try:
-            while (item := ready.get()) is not _END:
-                if isinstance(item, BaseException):
-                    raise item
-                assert isinstance(item, Batch)
-                yield item
+            yield from iter(take, None)  # no reference stays here: a batch's memory goes when its consumer drops it
         finally:  # also where the epoch is cut short
             stop.set()
             producer.join()
