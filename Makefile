@@ -20,11 +20,13 @@ test: lint  ## the tests
 soak: setup  ## long counts (about ten minutes); writes bench/reports/soak_…md
 	$(PYTHON) tests/soak/run.py
 
-bench: setup  ## pixels of every pipeline, ways to resize, and the loader with all its tables
+bench: setup  ## pixels of every pipeline, ways to resize, the loader with all its tables, the step, ranks, conversion
 	$(PYTHON) -m bench parity
 	$(PYTHON) -m bench resize
 	$(PYTHON) -m bench loader --all
 	$(PYTHON) -m bench step
+	$(PYTHON) -m bench ranks
+	$(PYTHON) -m bench convert --memory 1000 10000 100000
 
 lint: setup  ## style and types
 	$(VENV)/bin/ruff check .

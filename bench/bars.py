@@ -36,7 +36,7 @@ BARS = (
 
 
 HEADING = ("", "measured", "must", "goal")
-SPEED_UP = "from 1 thread to all, against what decoding alone gains"
+SPEED_UP = "from 1 core to all, against what decoding alone gains"
 FLAT = "cost of an image at ten times the data"
 _SCALES, _STAYS = "≥ 1× within the spread", "flat within the spread"
 
@@ -83,7 +83,7 @@ def rows(bars: Sequence[Bar], measured: Measurement) -> list[Row]:
 
 
 def speed_up(name: str, one: Series, all_: Series, limit_one: Series, limit_all: Series) -> Row:
-    """What a pipeline gains from more threads, against what decoding alone gains from them in the same rounds."""
+    """What a pipeline gains from more cores, against what decoding alone gains from them in the same rounds."""
     gained = np.divide(all_.rates, one.rates) / np.divide(limit_all.rates, limit_one.rates)
     found, each = all_.ratio(one).median / limit_all.ratio(limit_one).median, Spread.of(gained)
     return (

@@ -82,7 +82,7 @@ def consume(feed: Feed, seconds: float, sleep: Callable[[float], object] = time.
     batches, waited = iter(feed), 0.0
     for _ in islice(batches, edge):
         sleep(seconds)
-    batch = next(batches)
+    batch = coming = next(batches)
     begin = time.perf_counter()
     for _ in range(timed := len(feed) - 1 - 2 * edge):
         sleep(seconds)

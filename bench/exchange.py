@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from debiaspl.models.classifier import Classifier
+from debiaspl.step import flat_gradients
 
 CLASSES = 1000
 _BUCKET = 25 * 2**20
@@ -44,7 +45,7 @@ class Nothing:
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
-        self.flat = flat_gradients(model)
+        self.flat = flat_gradients(list(model.parameters()))
 
     def finish(self) -> None:
         """There is nothing to wait for."""
@@ -107,15 +108,6 @@ WAYS: dict[str, Callable[[nn.Module], Exchange]] = {
     "buckets as gradients become ready": Buckets,
     "DistributedDataParallel": Ddp,
 }
-
-
-def flat_gradients(model: nn.Module) -> Tensor:
-    """Zero gradients as views of one tensor."""
-    parameters = list(model.parameters())
-    flat = torch.zeros(sum(parameter.numel() for parameter in parameters))
-    for parameter, part in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
-        parameter.grad = part.as_strided(parameter.shape, parameter.stride())
-    return flat
 
 
 def serve(rank: int, setting: Setting, orders: Connection) -> None:

@@ -41,7 +41,7 @@ from pipelines.listing import Listing, list_images
 _WARMUP = 1
 PARTS = {
     "stages": "CPU time of each stage of ffcv and torchvision",
-    "threads-scaling": "from 1 thread to all",
+    "threads-scaling": "from 1 core to all",
     "cold": "with the corpus dropped from the page cache, too",
     "ten-times": "on ten times as many images, too",
 }

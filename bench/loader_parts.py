@@ -1,7 +1,9 @@
-"""Further questions to the loaders: more threads, files that are not in memory, ten times the data."""
+"""Further questions to the loaders: more cores, files that are not in memory, ten times the data."""
 
-from collections.abc import Callable
-from contextlib import ExitStack
+import os
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,36 +34,52 @@ class Part(NamedTuple):
 
 
 def scaling(setting: Setting) -> Part:
-    """Each pipeline's rate from 1 thread to all, beside what decoding alone makes of more threads."""
+    """Each pipeline's rate on 1 core to all, with as many threads, beside what decoding alone makes of more cores.
+
+    The whole process is confined to these cores: feed, plans and consumer beside the threads, too.
+    """
+    cores = sorted(os.sched_getaffinity(0))
     steps = [count for count in (2**power for power in range(20)) if count < setting.threads] + [setting.threads]
     paths = [setting.listing.path(index) for index in range(len(setting.listing))]
     with ExitStack() as opened:
+        opened.callback(_confine, cores)
         contestants = []
         for count in steps:
             limit = DecodeOnly(paths, count)
             opened.callback(limit.close)
-            contestants.append(_contestant(bars.LIMIT, count, checked(bars.LIMIT, limit.epoch, setting.listing)))
+            setup = partial(_confine, cores[:count])
+            run = checked(bars.LIMIT, limit.epoch, setting.listing)
+            contestants.append(Contestant(_on(bars.LIMIT, count), run, setup))
             for name in setting.names:
                 feed = open_feed(name, setting.listing, setting.root, count)
                 opened.callback(feed.close)
-                contestants.append(_contestant(name, count, checked(name, epoch_of(feed), setting.listing)))
+                run = checked(name, epoch_of(feed), setting.listing)
+                contestants.append(Contestant(_on(name, count), run, setup))
         measured = measure(contestants, unit="images/s", rounds=setting.rounds)
-    rows = [("", *(f"{count} threads" if count > 1 else "1 thread" for count in steps))]
+    rows = [("", *(f"{count} cores" if count > 1 else "1 core" for count in steps))]
     for name in (bars.LIMIT, *setting.names):
-        one = measured[f"{name}, 1 threads"]
-        each = [measured[f"{name}, {count} threads"] for count in steps]
+        one = measured[_on(name, 1)]
+        each = [measured[_on(name, count)] for count in steps]
         rows.append((name, *(f"{series.rate.median:,.0f}: {report.ratio(series, one, False)}" for series in each)))
     note = (
-        "images/s, and the multiple of one thread's rate. The feed, the plans and the consumer run beside the threads."
+        "images/s, and the multiple of one core's rate. So many cores are all that the process has, for feed, plans, "
+        "consumer and threads, of which each source gets one per core."
     )
-    ends = [[measured[f"{name}, {count} threads"] for count in (1, setting.threads)] for name in setting.names]
-    limits = [measured[f"{bars.LIMIT}, {count} threads"] for count in (1, setting.threads)]
+    ends = [[measured[_on(name, count)] for count in (1, setting.threads)] for name in setting.names]
+    limits = [measured[_on(bars.LIMIT, count)] for count in (1, setting.threads)]
     judged = [bars.speed_up(name, *of, *limits) for name, of in zip(setting.names, ends, strict=True)]
-    return Part(report.Section("Threads", tuple(rows), note, {"measurement": measured}), tuple(judged))
+    return Part(report.Section("Cores", tuple(rows), note, {"measurement": measured}), tuple(judged))
 
 
-def _contestant(name: str, threads: int, run: Callable[[], int]) -> Contestant:
-    return Contestant(f"{name}, {threads} threads", run)
+def _on(name: str, cores: int) -> str:
+    return f"{name}, {cores} cores"
+
+
+def _confine(cores: Sequence[int]) -> None:
+    """Give all threads of this process these cores; those that they start inherit them."""
+    for thread in Path("/proc/self/task").iterdir():
+        with suppress(ProcessLookupError):  # it has just ended
+            os.sched_setaffinity(int(thread.name), cores)
 
 
 def cold(setting: Setting) -> Part:

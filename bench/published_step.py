@@ -58,6 +58,7 @@ class PublishedStep:
             model.to(memory_format=torch.contiguous_format)
         for group in state.optimizer.param_groups:
             group.update(lr=float(group["lr"]), fused=None)
+        state.optimizer.state.clear()  # momentum in the networks' old layout; SGD begins it anew, with the gradient
         state.teacher.load_state_dict(state.student.state_dict())
         state.teacher.eval().requires_grad_(False)
 

@@ -23,6 +23,7 @@ from bench.contestants import LABELED, STEP, UNLABELED, UNLABELED_VIEWS
 from bench.measure import Contestant, Measurement, measure
 from bench.step_contestants import BARE, BFLOAT16, COMPILED, LAYOUT, PARTS, PLAIN, YARDSTICK, OurStep, Run, Setting
 from bench.step_picture import waterfall
+from debiaspl.config import ConfigError
 from debiaspl.overrides import override
 from debiaspl.recipes import RECIPES, find
 from pipelines.listing import list_images
@@ -35,6 +36,8 @@ BARS = (
     Bar(PLAIN, BARE, 0.95, None, percent=True),
 )
 _TEACHER_CALLS = 5
+_FEWEST = 2
+"""Steps that the loader is measured over, at least."""
 _FED_STEPS = 10
 """Of an epoch end to end."""
 _WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
@@ -53,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, default=report.FOLDER, metavar="FOLDER", help="for the report")
     parser.add_argument("--corpus", type=Path, default=corpus.default_folder(), metavar="FOLDER", help="for the images")
     parser.add_argument("--trace", choices=RECIPES, metavar="RECIPE", help="only FLOPs and memory of its step on a GPU")
-    parser.add_argument("--groups", type=positive, default=1, metavar="N", help="--trace: groups on that GPU")
+    parser.add_argument("--groups", type=positive, default=None, metavar="N", help="--trace: groups on that GPU (1)")
     parser.add_argument(
         "--set",
         action="append",
@@ -67,9 +70,13 @@ def run(arguments: argparse.Namespace) -> int:
     """Measure, write the report, print the tables; or, with --trace, only print what a step costs."""
     console = Console()
     if arguments.trace:
-        found = trace.trace(override(find(arguments.trace), arguments.set), arguments.groups)
+        found = trace.trace(override(find(arguments.trace), arguments.set), arguments.groups or 1)
         report.show_table(f"A step of {arguments.trace} on one GPU (traced, not measured)", trace.table(found), console)
         return 0
+    if arguments.set or arguments.groups is not None:
+        raise ConfigError("--set and --groups belong to --trace RECIPE: what is measured is always the same step.")
+    if arguments.images < _FEWEST * STEP:
+        raise ConfigError(f"--images must be at least {_FEWEST * STEP}, {_FEWEST} steps (got {arguments.images}).")
     made = environment.record()  # first, so that the load it records is that of others
     threads = torch.get_num_threads()
     torch.set_num_threads(arguments.threads)

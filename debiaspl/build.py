@@ -47,6 +47,14 @@ def read_data(recipe: Recipe) -> tuple[Split, Listing]:
     return split, validation
 
 
+def unlabeled_beton(recipe: Recipe) -> Path:
+    """The converted images of the folder engine.unlabeled."""
+    engine = recipe.engine
+    folder = Path(engine.data, engine.unlabeled)
+    default = folder.parent / "ffcv" / f"{folder.name}.beton"
+    return Path(engine.data, engine.unlabeled_beton) if engine.unlabeled_beton else default
+
+
 def known_bad_files(recipe: Recipe, split: Split) -> tuple[BadFiles, BadFiles]:
     """Where the labeled and the unlabeled source note undecodable files; the same, where they share a listing."""
     labeled = BadFiles(split.listing, recipe.engine.bad_files)
@@ -68,7 +76,7 @@ def open_feed(recipe: Recipe, split: Split, steps: int, ranks: Ranks, bad_files:
     labeled = order(Stream.LABELED, science.labeled_batch, continuous=True)
     unlabeled = order(Stream.UNLABELED, science.labeled_batch * science.mu, continuous=False)
     options = replace(source_options(recipe, engine.train_beton, ranks), bad_files=bad_files[0])
-    beton = options.beton if split.elsewhere is None else Path(engine.data, engine.unlabeled_beton)
+    beton = options.beton if split.elsewhere is None else unlabeled_beton(recipe)
     others = replace(options, beton=beton, bad_files=bad_files[1])
     return Feed(
         open_source(engine.pipeline, split.listing, labeled, science.labeled_views, options),

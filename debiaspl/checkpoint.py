@@ -130,7 +130,7 @@ def _refuse_other_science(path: Path, saved: dict[str, Any], recipe: Recipe) -> 
 
 def _name_changed_engine(saved: dict[str, Any], recipe: Recipe) -> None:
     """Resuming with another engine is allowed; whoever compares bits wants to know."""
-    shaping = ("pipeline", "device", "precision", "compile", "deterministic")
+    shaping = ("pipeline", "device", "precision", "compile", "deterministic", "dali_cut", "dali_hw_decoder_load")
     ours = dataclasses.asdict(recipe.engine)
     changed = [f"{name} {saved.get(name)} → {ours[name]}" for name in shaping if saved.get(name) != ours[name]]
     if changed:

@@ -176,8 +176,9 @@ class Engine:
     path); empty: that CSV's own columns."""
     train_beton: str = "ffcv/train.beton"
     """ffcv: the converted training images, below the data root."""
-    unlabeled_beton: str = "ffcv/unlabeled.beton"
-    """ffcv: the converted images of the folder 'unlabeled'."""
+    unlabeled_beton: str = ""
+    """ffcv: the converted images of the folder 'unlabeled', below the data root; empty: where the converter puts them,
+    beside that folder in ffcv/<its name>.beton."""
     val_beton: str = "ffcv/val.beton"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
@@ -200,7 +201,7 @@ class Engine:
     """Batches prepared ahead of the step."""
     ffcv_cache: Literal["auto", "page", "memory"] = "auto"
     """ffcv: what keeps the .beton's bytes, the system's page cache or a copy of each process's own, read in the
-    background; auto: a copy, where those of all processes of the machine take at most half of its available memory."""
+    background; auto: a copy, where it takes at most half of the available memory, for all processes of the machine."""
     dali_cut: Literal["auto", "dali", "cpu"] = "auto"
     """dali: who cuts the views, its own operators or our CPU executor (Pillow's bytes); auto: its own on a GPU."""
     dali_hw_decoder_load: float = 0.65

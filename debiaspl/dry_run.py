@@ -17,6 +17,7 @@ from debiaspl.build import (
     one_group,
     open_feed,
     read_data,
+    unlabeled_beton,
 )
 from debiaspl.config import Recipe
 from debiaspl.distributed import Ranks
@@ -34,8 +35,8 @@ def missing_files(recipe: Recipe) -> list[str]:
     if recipe.science.clip and engine.clip_file:
         wanted.append((root / engine.clip_file,))
     if engine.pipeline == "ffcv":
-        betons = engine.train_beton, engine.val_beton, *((engine.unlabeled_beton,) if engine.unlabeled else ())
-        wanted += [(root / beton,) for beton in betons]
+        wanted += [(root / engine.train_beton,), (root / engine.val_beton,)]
+        wanted += [(unlabeled_beton(recipe),)] if engine.unlabeled else []
     if recipe.science.init:
         wanted.append((Path(recipe.science.init),))
     return [" or ".join(str(path) for path in paths) for paths in wanted if not any(path.exists() for path in paths)]
@@ -48,7 +49,7 @@ def dry_run(recipe: Recipe, ranks: Ranks) -> None:
         print(f"missing: {name}")
     split, validation = read_data(recipe)
     steps, accumulation = steps_per_epoch(recipe, split), recipe.science.accumulation(ranks.world)
-    if recipe.science.init in missing:
+    if recipe.science.init and not Path(recipe.science.init).exists():
         print("going on with random weights")
         recipe = replace(recipe, science=replace(recipe.science, init=""))
     small = one_group(recipe)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
@@ -137,8 +138,9 @@ def _knn(
     from debiaspl.evaluation.knn import extract_features, knn_accuracy  # needs faiss: only where it is asked for
 
     alone = replace(ranks, rank=0, world=1)  # every rank sees all images: neighbours cannot be summed up
-    order = EvaluationOrder(split.labeled, batch=recipe.engine.eval_batch)
-    options = source_options(recipe, recipe.engine.train_beton, alone)
+    readable = np.setdiff1d(split.labeled, [*split.listing.bad])
+    order = EvaluationOrder(readable, batch=recipe.engine.eval_batch)
+    options = replace(source_options(recipe, recipe.engine.train_beton, alone), cache="page")  # a few, read once
     bank = open_source(recipe.engine.pipeline, split.listing, order, recipe.science.evaluation_view, options)
     queries = open_validation(recipe, validation, alone)
     try:

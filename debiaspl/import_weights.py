@@ -162,6 +162,8 @@ def _read(path: Path) -> dict[str, Tensor]:
             f"There is no weights file {path}. Put it there, name another with --init, or start from random weights "
             "with --init ''"
         ) from error
+    except OSError as error:
+        raise WeightsError(f"Cannot read {path}: {error.strerror or error}.") from error
     except pickle.UnpicklingError as error:
         raise WeightsError(
             f"{path} cannot be read as weights: it holds more than tensors, none of which is run here, or is damaged. "

@@ -3,14 +3,14 @@
 The numerical work is in two functions of tensors, ``teacher_pass`` and ``student_pass``; ``Step`` feeds them group by
 group. Nothing here reads a device value on the host.
 
-Between ranks travel, in each step: p̂'s mean (before the loss that needs it), BatchNorm's statistics (during the
-backward pass) and, after it, the gradients as one message: about 2 % of a step on 8 GPUs joined by NVLink. Buckets sent
-meanwhile would save nothing of it where the step is compiled, since one graph hands over all gradients at its end, and
-gain less than the noise on CPUs (arithmetic and measurement: ``python -m bench ranks``).
+Between ranks travel, in each step: p̂'s mean (where all groups share one, before the loss that needs it), BatchNorm's
+statistics (during the backward pass) and, after it, the gradients as one message: about 2 % of a step on 8 GPUs joined
+by NVLink. Buckets sent meanwhile would save nothing of it where the step is compiled, since one graph hands over all
+gradients at its end, and gain nothing on CPUs (arithmetic and measurement: ``python -m bench ranks``).
 
 With float16 the loss is scaled. Where the gradients then are not finite, parameters and momentum stay as they are, on
-every rank, and the scale is halved; p̂, BatchNorm's statistics and the teacher move on: they follow the forward passes,
-which were sound, and averaging in an unchanged student is harmless.
+every rank, and the scale is halved; p̂, BatchNorm's statistics and the teacher move on: they follow the forward passes.
+These must be sound: activations beyond float16's 65504 spoil the statistics, as the next reading of the loss reports.
 """
 
 from collections.abc import Callable, Sequence
@@ -132,7 +132,7 @@ class Step:
         norms = [module for module in state.student.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
         # Only group 0 moves the running statistics; where it is the only one, they need no care.
         self._statistics = [buffer for norm in norms for buffer in norm.buffers()] if science.groups > 1 else []
-        self._gradients = _flat_gradients(list(state.student.parameters()))
+        self._gradients = flat_gradients(list(state.student.parameters()))
 
     def __call__(self, batches: Sequence[Batch], step: int) -> Float[Tensor, "m"]:
         """One step over this rank's groups; returns METRICS averaged over all groups of this rank."""
@@ -219,7 +219,7 @@ def _autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:
     return torch.autocast(device.type, dtype, enabled=dtype in (torch.bfloat16, torch.float16))
 
 
-def _flat_gradients(parameters: list[nn.Parameter]) -> Float[Tensor, "n"]:
+def flat_gradients(parameters: list[nn.Parameter]) -> Float[Tensor, "n"]:
     """Zero gradients for all parameters, as views of the one tensor that is returned."""
     sizes = [parameter.numel() for parameter in parameters]
     flat = torch.zeros(sum(sizes), dtype=parameters[0].dtype, device=parameters[0].device)

@@ -17,10 +17,12 @@ from debiaspl.checkpoint import CheckpointError
 from debiaspl.config import Recipe
 from debiaspl.distributed import Ranks
 from debiaspl.dry_run import dry_run
+from debiaspl.files import replacing
 from debiaspl.logbook import print_results
 from debiaspl.overrides import override
-from debiaspl.trainer import Trainer
+from debiaspl.trainer import CHECKPOINT, Trainer
 from pipelines import NAMES as PIPELINES
+from pipelines.bad_files import NAMED, TooManyBadFiles
 from pipelines.errors import UserError
 
 _EPILOG = """\
@@ -32,7 +34,7 @@ examples
   python -m debiaspl.train --pipeline dali                          imagenet-1p on dataset/imagenet
   torchrun --nproc_per_node 8 -m debiaspl.train --recipe zero-shot  eight GPUs; 4, 2 or 1 run the same experiment
   python -m debiaspl.train --recipe demo --set science.tau=0        change any field that --print-config shows
-  python -m debiaspl.train --resume auto                            go on where the last run stopped, bit for bit
+  python -m debiaspl.train --resume auto                            go on where the last run stopped
 
 files below the data folder
   train/<class>/*.jpg  val/<class>/*.jpg  indexes/*.csv (column Index: position in the sorted listing of train)
@@ -103,7 +105,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
             distributed.leave()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+        if isinstance(error, TooManyBadFiles) and len(error.files) > NAMED:
+            print(f"All {len(error.files)} by name: {_write_list(error.files, _folder_of(recipe))}", file=sys.stderr)
         return 2
+
+
+def _folder_of(recipe: Recipe) -> Path:
+    return Path(recipe.engine.out or f"runs/{recipe.name}")
+
+
+def _write_list(files: list[str], folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    with replacing(folder / "bad_files.txt") as building:
+        building.write_text("".join(f"{file}\n" for file in files), encoding="utf-8", errors="backslashreplace")
+    return folder / "bad_files.txt"
 
 
 def _train(recipe: Recipe, ranks: Ranks, resume: str | None) -> int:
@@ -115,8 +130,9 @@ def _train(recipe: Recipe, ranks: Ranks, resume: str | None) -> int:
         torch.backends.cudnn.benchmark = True
     recipe.science.accumulation(ranks.world)  # a batch that does not divide is said before the data is read
     split, validation = read_data(recipe)
-    folder = Path(recipe.engine.out or f"runs/{recipe.name}")
-    trainer = Trainer(recipe, split, validation, ranks, folder)
+    folder = _folder_of(recipe)
+    resuming = resume is not None and (resume != "auto" or (folder / CHECKPOINT).exists())
+    trainer = Trainer(recipe, split, validation, ranks, folder, resuming=resuming)
     try:
         _resume(trainer, resume)
         received: list[int] = []

@@ -36,6 +36,8 @@ from pipelines.errors import UserError
 from pipelines.listing import Listing
 from pipelines.split import Split
 
+CHECKPOINT = "last.pt"
+"""Its name in a run's folder."""
 PICTURES = 10
 """How often in a run the picture of pseudo-label counts is drawn."""
 
@@ -43,13 +45,16 @@ PICTURES = 10
 class Trainer:
     """One run in one folder. ``fit`` trains to the end, or until ``request_stop`` is called from a signal handler."""
 
-    def __init__(self, recipe: Recipe, split: Split, validation: Listing, ranks: Ranks, folder: Path) -> None:
+    def __init__(
+        self, recipe: Recipe, split: Split, validation: Listing, ranks: Ranks, folder: Path, *, resuming: bool = False
+    ) -> None:
+        """``resuming``: ``resume`` comes next, so weights for the start are not needed."""
         self._recipe, self._split, self._ranks, self._folder = recipe, split, ranks, folder
         self._science, self._classes = recipe.science, split.listing.classes
         self._steps = steps_per_epoch(recipe, split)
         self._accumulation = self._science.accumulation(ranks.world)
         self._state = build_state(recipe, len(self._classes), ranks)
-        self._imported = load_init(recipe, self._state.student, ranks)
+        self._imported = None if resuming else load_init(recipe, self._state.student, ranks)
         tables, self._dtype = build_tables(split, ranks), compute_dtype(recipe, ranks)
         self._step = Step(
             self._state,
@@ -62,6 +67,9 @@ class Trainer:
         )
         self._bad_files = known_bad_files(recipe, split)
         self._feed = open_feed(recipe, split, self._steps, ranks, self._bad_files)
+        if not ranks.is_main:  # what the listing and the .beton tell, they tell every rank
+            for bad_files in self._bad_files:
+                bad_files.news()
         self._validation = open_validation(recipe, validation, ranks)
         self._validation_labels = torch.from_numpy(validation.labels).to(ranks.device)
         self._fingerprint = split.fingerprint
@@ -73,7 +81,7 @@ class Trainer:
 
     @property
     def checkpoint_path(self) -> Path:
-        return self._folder / "last.pt"
+        return self._folder / CHECKPOINT
 
     @property
     def picture_path(self) -> Path:
@@ -144,6 +152,7 @@ class Trainer:
                     note = f"epoch {epoch + 1}/{self._science.epochs} loss {values['train/total']:.3f}"
                     self._rate = values["speed/images_per_s"]
                     logbook.write(self.progress.step, values, note=note)
+                    self._say_bad_files(logbook)
                 if self._should_stop() and not last:
                     return False
             return True
@@ -169,17 +178,20 @@ class Trainer:
         mean = self._ranks.sum_(metrics.clone()) / self._ranks.world
         values = {f"train/{name}": value for name, value in zip(METRICS, mean.tolist(), strict=True)}
         if not math.isfinite(values["train/total"]):
-            first = max(0, self.progress.step - self._recipe.engine.log_every)
-            path = self.checkpoint_path
-            last = f"The last good checkpoint is {path}" if path.exists() else "There is no checkpoint yet"
-            raise UserError(
-                f"The loss became {values['train/total']} within steps {first}–{self.progress.step}. {last}; "
-                "a lower science.lr or engine.precision=float32 may help."
-            )
+            raise UserError(self._not_finite(f"The loss became {values['train/total']}"))
         values["train/lr"] = learning_rate(self._science, self.progress.step - 1, self._steps)
         if self._state.scaler.is_enabled():  # each halving is a step that was skipped
             values["train/loss_scale"] = self._state.scaler.get_scale()
         return values
+
+    def _not_finite(self, what: str) -> str:
+        first = max(0, self.progress.step - self._recipe.engine.log_every)
+        path = self.checkpoint_path
+        last = f"The last good checkpoint is {path}" if path.exists() else "There is no checkpoint yet"
+        return (
+            f"{what} within steps {first}–{self.progress.step}. {last}; a lower science.lr or "
+            "engine.precision=float32 may help."
+        )
 
     def _finish_epoch(self, logbook: Logbook) -> None:
         """Evaluate, record, save."""
@@ -220,18 +232,24 @@ class Trainer:
         }
 
     def _count_bad_files(self, logbook: Logbook) -> float:
-        """Undecodable files met by any rank so far; a rank says each file that it meets once, with the reason."""
+        """How many undecodable files any rank has met so far; all ranks know them from now on."""
+        self._say_bad_files(logbook)
         names: list[str] = []
         for bad_files, listing in dict(zip(self._bad_files, self._listings, strict=True)).items():
-            for name in bad_files.news():
-                logbook.say(f"cannot be decoded, replaced: {name}", every_rank=True)
             met = torch.zeros(len(listing), device=self._ranks.device)
             met[list(bad_files.known)] = 1
-            names += [str(listing.path(index)) for index in self._ranks.sum_(met).nonzero().flatten().tolist()]
+            bad_files.learn(self._ranks.sum_(met).nonzero().flatten().tolist())
+            names += [f"{listing.path(index)}: {reason}" for index, reason in sorted(bad_files.known.items())]
         if len(names) > self._named:
             self._named = len(names)
             logbook.text("data/bad_files", names, self.progress.step)
         return float(len(names))
+
+    def _say_bad_files(self, logbook: Logbook) -> None:
+        """A rank says each file that it is the first to meet once."""
+        for bad_files in dict.fromkeys(self._bad_files):
+            for name in bad_files.news():
+                logbook.say(f"cannot be decoded, replaced: {name}", every_rank=True)
 
     def _draw(self, counts: np.ndarray, logbook: Logbook) -> None:
         if self._ranks.is_main:
@@ -239,6 +257,12 @@ class Trainer:
             logbook.picture("pseudo_labels", self.picture_path, self.progress.step)
 
     def _save(self) -> None:
+        """Replace the checkpoint; raises UserError, and keeps the last one, where the state is not finite."""
+        networks = [*self._state.student.state_dict().values(), *self._state.teacher.state_dict().values()]
+        floating = [tensor for tensor in [*networks, self._state.phat] if tensor.is_floating_point()]
+        largest = torch.stack(torch._foreach_norm(floating, float("inf")))
+        if self._ranks.any(not bool(largest.isfinite().all())):
+            raise UserError(self._not_finite("Weights, statistics or p̂ became infinite or NaN"))
         checkpoint.save(self.checkpoint_path, self._state, self.progress, self._recipe, self._fingerprint, self._ranks)
 
     def _write_config(self) -> None:

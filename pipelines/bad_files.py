@@ -1,7 +1,7 @@
 """Files that cannot be decoded: which they are, and how many a run may meet before it stops."""
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from PIL import Image
 
@@ -10,8 +10,16 @@ from pipelines.errors import DataError
 from pipelines.listing import Listing
 from pipelines.order import Draws, Order
 
-_NAMED_FILES = 20
-"""How many a message names before it only counts."""
+NAMED = 20
+"""How many files a message names before it only counts."""
+
+
+class TooManyBadFiles(DataError):
+    """More files cannot be decoded than a run allows; ``files`` names each, with its reason."""
+
+    def __init__(self, message: str, files: list[str]) -> None:
+        super().__init__(message)
+        self.files = files
 
 
 class BadFiles:
@@ -21,29 +29,39 @@ class BadFiles:
     """
 
     def __init__(self, listing: Listing, limit: float) -> None:
+        """Raises TooManyBadFiles where the listing alone names too many."""
         self._listing, self._limit = listing, limit
         self._known: dict[int, str] = {}
         self._news: list[int] = []
         self._lock = threading.Lock()  # sources report from threads of their own
-        for index, reason in listing.bad.items():
-            self.add(index, reason)
+        self.add(listing.bad)
 
     @property
     def known(self) -> Mapping[int, str]:
         """Listing position → what is wrong with the file."""
         return self._known
 
-    def add(self, index: int, reason: str) -> None:
-        """A source met a bad file. Raises DataError with the list where there are now too many."""
+    def add(self, reasons: Mapping[int, str]) -> None:
+        """A source met bad files (listing position → reason). Raises TooManyBadFiles where there are now too many."""
         with self._lock:
-            if index not in self._known:
-                self._known[index] = reason
-                self._news.append(index)
-            bad = len(self._known)
+            self._news += [index for index in reasons if index not in self._known]
+            self._known.update({**reasons, **self._known})
+        self._require_few()
+
+    def learn(self, indices: Iterable[int]) -> None:
+        """What other ranks met, who have named it. Raises TooManyBadFiles where there are now too many."""
+        with self._lock:
+            for index in indices:
+                self._known.setdefault(index, "another rank could not decode it")
+        self._require_few()
+
+    def _require_few(self) -> None:
+        bad = len(self._known)
         if bad > self._limit * len(self._listing):
-            raise DataError(
+            raise TooManyBadFiles(
                 f"{bad} of {len(self._listing)} files cannot be decoded, more than engine.bad_files={self._limit:g} "
-                f"allows:\n  {self._named(list(self._known))}\nReplace them or take them out of the data."
+                f"allows:\n  {self._named(list(self._known))}\nReplace them or take them out of the data.",
+                [self._name(index) for index in sorted(self._known)],
             )
 
     def news(self) -> list[str]:
@@ -56,8 +74,8 @@ class BadFiles:
         return f"{self._listing.path(index)}: {self._known[index]}"
 
     def _named(self, indices: list[int]) -> str:
-        more = f"\n  … and {len(indices) - _NAMED_FILES} more" if len(indices) > _NAMED_FILES else ""
-        return "\n  ".join(self._name(index) for index in indices[:_NAMED_FILES]) + more
+        more = f"\n  … and {len(indices) - NAMED} more" if len(indices) > NAMED else ""
+        return "\n  ".join(self._name(index) for index in indices[:NAMED]) + more
 
 
 class Replacement:
@@ -87,9 +105,10 @@ class Replacement:
 
         Raises DataError where they are not to be replaced (no BadFiles, too many, evaluation).
         """
-        for index, reason in failures.items():
-            if self._bad_files is None or self._order.replaced(draws, ()) is None:
+        if self._bad_files is None or self._order.replaced(draws, ()) is None:
+            for index, reason in failures.items():
                 path = self._listing.path(index)
                 raise DataError(f"Cannot decode {path}: {reason}. Replace the file or take it out of the data.")
-            self._bad_files.add(index, reason)
+        else:
+            self._bad_files.add(failures)
         return self.screened(draws)

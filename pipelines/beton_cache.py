@@ -36,6 +36,11 @@ class BetonCopy:
         reader.start()
 
     @property
+    def promised(self) -> int:
+        """Bytes that are yet to be read, which the system still counts as available."""
+        return 0 if self._whole.is_set() else len(self._content)
+
+    @property
     def content(self) -> NDArray[np.uint8] | None:
         """The file's bytes, once they are all there."""
         return self._content if self._whole.is_set() else None
@@ -44,7 +49,9 @@ class BetonCopy:
 def copy_of(path: Path, cache: Literal["auto", "page", "memory"], processes: int) -> BetonCopy | None:
     """The copy that this process's sources share, or None where the page cache is to serve.
 
-    Raises DataError where a copy is wanted in each of the machine's ``processes`` and does not fit its memory.
+    'auto' asks for the memory of as many copies as the machine has ``processes``, 'memory' for this process' own.
+
+    Raises DataError where a copy is wanted and does not fit the memory.
     """
     if cache == "page":
         return None
@@ -53,15 +60,20 @@ def copy_of(path: Path, cache: Literal["auto", "page", "memory"], processes: int
     with _lock:
         if (copy := _copies.get(key)) is not None:
             return copy
-        wanted, available = processes * state.st_size, available_memory()
-        if wanted > (_SHARE * available if cache == "auto" else available):
+        wanted, available = state.st_size + sum(copy.promised for copy in _copies.values()), available_memory()
+        if cache == "auto" and processes * wanted > _SHARE * available:
+            return None
+        try:
+            if wanted > available:
+                raise MemoryError
+            copy = _copies[key] = BetonCopy(path, state.st_size)
+        except MemoryError:
             if cache == "auto":
                 return None
             raise DataError(
-                f"{path} has {state.st_size / 2**30:.1f} GiB, and {processes} processes want a copy each, but only "
-                f"{available / 2**30:.1f} GiB of memory are available. Use --set engine.ffcv_cache=page, or auto."
-            )
-        copy = _copies[key] = BetonCopy(path, state.st_size)
+                f"{path} has {state.st_size / 2**30:.1f} GiB, but only {available / 2**30:.1f} GiB of memory are "
+                "available. Use --set engine.ffcv_cache=page, or auto."
+            ) from None
         return copy
 
 

@@ -25,6 +25,7 @@ import os
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,7 @@ from pipelines.augment.policy import Plan, plan
 from pipelines.bad_files import Replacement
 from pipelines.batch import Views
 from pipelines.dali_files import is_safe
+from pipelines.errors import DataError
 from pipelines.listing import Listing
 from pipelines.options import SourceOptions
 from pipelines.order import Draws, Order
@@ -73,6 +75,8 @@ class DaliSource:
         self._replacement = Replacement(listing, order, options.bad_files)
         self._stand_ins: dict[int, Path] = {}  # listing position → the PNG that is read instead
         self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._readers = ThreadPoolExecutor(options.threads, thread_name_prefix="dali-headers")
+        self._stream = torch.cuda.Stream(options.device) if options.device.type == "cuda" else None
         self._epoch = self._position = 0
         self._iteration = 0  # counts iterations, so that an old one cannot take a newer one's batches
         self._closed = False
@@ -108,6 +112,7 @@ class DaliSource:
         self._closed = True
         self._iteration += 1
         self._drop_pipeline()
+        self._readers.shutdown()
         if self._folder is not None:
             self._folder.cleanup()
 
@@ -134,7 +139,9 @@ class DaliSource:
         heights, widths = self._listing.heights[draws.index], self._listing.widths[draws.index]
         todo = plan(self._views, self._order.seed, self._order.stream, draws, heights, widths)
         self._ahead.append((draws, todo))
-        paths = [os.fsencode(self._path(index)) for index in draws.index.tolist()]
+        # Side by side: where files are far away, their first reading is a wait.
+        parts = self._readers.map(self._paths, np.array_split(draws.index, self._options.threads))
+        paths = list(chain.from_iterable(parts))
         named = [np.frombuffer(path, np.uint8) for path in paths], np.ascontiguousarray(draws.index)
         if not self._options.dali_cuts:
             return named
@@ -147,6 +154,9 @@ class DaliSource:
             *todo.flip.astype(np.int32),
         )
 
+    def _paths(self, part: NDArray[np.int64]) -> list[bytes]:
+        return [os.fsencode(self._path(index)) for index in part.tolist()]
+
     def _path(self, index: int) -> Path:
         """What DALI is to read; where that might end the process, a file that is not there: an error that it raises."""
         if (stand_in := self._stand_ins.get(index)) is not None:
@@ -156,8 +166,18 @@ class DaliSource:
 
     def _next(self) -> Views:
         """The next group's finished views."""
-        device = self._options.device
-        stream = torch.cuda.current_stream(device) if device.type == "cuda" else None
+        if self._stream is None:
+            return self._finished(None)
+        # Never run on a GPU so far. Made beside the computation, which waits for it on the device, not here.
+        with torch.cuda.stream(self._stream):
+            views = self._finished(self._stream)
+        computing = torch.cuda.current_stream(self._options.device)
+        computing.wait_stream(self._stream)
+        for tensor in views:
+            tensor.record_stream(computing)  # its memory is not given to the next copy before it was read
+        return views
+
+    def _finished(self, stream: torch.cuda.Stream | None) -> Views:
         try:
             self._pipeline = self._pipeline or self._start_pipeline()
             *images, index = self._pipeline.outputs(stream)
@@ -169,12 +189,12 @@ class DaliSource:
             self._drop_pipeline()
             self._replace_bad(suspects, error)
             self._upcoming = chain(suspects, self._upcoming)  # again, now without the bad files
-            return self._next()
+            return self._finished(stream)
         draws, todo = self._ahead.popleft()
         came_with = np.array(index.as_tensor())
         assert np.array_equal(came_with, draws.index), "DALI's batches come back in another order than they went in."
         finish = self._collect if self._options.dali_cuts else self._cut
-        return Views(finish(images, todo), torch.from_numpy(came_with).to(device))
+        return Views(finish(images, todo), torch.from_numpy(came_with).to(self._options.device))
 
     def _collect(self, cut: list[Any], todo: Plan) -> Tensor:
         """The views [v, n, size, size, 3] that DALI has cut, the strong ones augmented."""
@@ -213,8 +233,10 @@ class DaliSource:
                 image = self._replacement.decoded(index)
                 if isinstance(image, str):
                     failures[index] = image
-                elif not decodes(self._path(index), self._options):  # _NOWHERE it does not either
+                elif index not in self._stand_ins and not decodes(self._path(index), self._options):
                     self._stand_ins[index] = self._stand_in(index, image)
+                    if not decodes(self._stand_ins[index], self._options):
+                        raise error  # it is not about files
                     found += 1
             self._replacement.after(draws, failures)
             found += len(failures)
@@ -227,7 +249,13 @@ class DaliSource:
         if self._folder is None:
             self._folder = tempfile.TemporaryDirectory(prefix="debiaspl-")
         path = Path(self._folder.name, f"{index}.png")
-        image.save(path, compress_level=1)
+        try:
+            image.save(path, compress_level=1)
+        except OSError as error:
+            raise DataError(
+                f"Cannot write {path}, a copy of {self._listing.path(index)} that DALI reads: {error}. "
+                "Make room there, or set TMPDIR to another folder."
+            ) from error
         return path
 
 

@@ -62,7 +62,7 @@ class Feed:
         producer = threading.Thread(target=produce, name="feed", daemon=True)
         producer.start()
         try:
-            yield from iter(take, None)  # no reference stays here: a batch's memory goes when its consumer drops it
+            yield from iter(take, None)  # nothing here holds the batch that is worked on
         finally:  # also where the epoch is cut short
             stop.set()
             producer.join()

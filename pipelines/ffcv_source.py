@@ -137,8 +137,8 @@ class FfcvSource:
         """Files that the converter had to leave out are bad files, where the source may replace any."""
         if bad_files is None:
             return []
-        for index, reason in left_out(self._beton.path).items():
-            bad_files.add(index, f"left out of {self._beton.path.name}: {reason}")
+        name = self._beton.path.name
+        bad_files.add({index: f"left out of {name}: {why}" for index, why in left_out(self._beton.path).items()})
         return list(bad_files.known)
 
     def _rows_of(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -217,8 +217,7 @@ class FfcvSource:
         libturbojpeg also refuses what libjpeg merely warns of: a stray byte before a marker, which ImageNet has.
         """
         try:
-            with Image.open(io.BytesIO(jpeg)) as opened:
-                image = opened.convert("RGB")
-        except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises
+            image = pillow.decode_file(io.BytesIO(jpeg))
+        except OSError as error:
             return f"{error} (as stored in {self._beton.path}, which is to be converted again)"
         return image if image.size == size else f"it has {image.size} pixels, but {size} are stated"

@@ -19,6 +19,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from debiaspl.files import replacing
+from pipelines.augment import pillow
 from pipelines.errors import DataError, MissingDependency, UserError
 from pipelines.listing import Listing, list_images
 from pipelines.split import read_index_file
@@ -53,17 +54,18 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(a: argparse.Namespace) -> None:
-    listing = list_images(a.data / "train")
+    listing = list_images(a.data / "train", on_bad="keep")
     names = class_names(listing, a.class_names)
-    folders = {path: list_images(path, labeled=False) for path in a.unlabeled if path.is_dir()}
+    folders = {path: list_images(path, labeled=False, on_bad="keep") for path in a.unlabeled if path.is_dir()}
     files = {path: read_index_file(path, listing).index for path in a.unlabeled if path not in folders}
     probability = predict(listing, names, a.model, a.pretrained, a.batch)
     folder = a.data / "indexes"
     folder.mkdir(exist_ok=True)
     confident = probability.max(1) >= a.threshold
+    seen = probability.any(1)
     stem = f"CLIPPseudoLabel{a.threshold:g}"
     write_csv(folder / f"{stem}.csv", np.flatnonzero(confident), probability)
-    write_csv(folder / f"{stem}-Unselected.csv", np.flatnonzero(~confident), probability)
+    write_csv(folder / f"{stem}-Unselected.csv", np.flatnonzero(seen & ~confident), probability)
     wanted = {path: probability[index] for path, index in files.items()}
     wanted |= {path: predict(other, names, a.model, a.pretrained, a.batch) for path, other in folders.items()}
     for path, table in wanted.items():
@@ -85,7 +87,7 @@ def class_names(listing: Listing, path: Path | None) -> list[str]:
 
 
 def predict(listing: Listing, names: list[str], model: str, pretrained: str, batch: int) -> NDArray[np.float32]:
-    """CLIP's class probabilities [N, C] of every image."""
+    """CLIP's class probabilities [N, C] of every image; zeros, below any gate, for one that cannot be decoded."""
     try:
         import open_clip
     except ModuleNotFoundError as error:
@@ -103,7 +105,7 @@ def predict(listing: Listing, names: list[str], model: str, pretrained: str, bat
         ) from error
     tokenizer = open_clip.get_tokenizer(model)
     clip.eval()
-    result = np.empty((len(listing), len(names)), np.float32)
+    result = np.zeros((len(listing), len(names)), np.float32)
     with torch.inference_mode():
         text = torch.stack(
             [
@@ -115,10 +117,14 @@ def predict(listing: Listing, names: list[str], model: str, pretrained: str, bat
         )
         text = torch.nn.functional.normalize(text, dim=-1)
         for at in tqdm(batches(len(listing), batch), "CLIP", unit=" batches"):
-            images = torch.stack([preprocess(_rgb(listing.path(i))) for i in range(at.start, at.stop)]).to(device)
-            features = torch.nn.functional.normalize(clip.encode_image(images), dim=-1)
+            opened = {index: _rgb(listing.path(index)) for index in range(at.start, at.stop)}
+            images = {index: preprocess(image) for index, image in opened.items() if image is not None}
+            if not images:
+                continue
+            pixels = torch.stack([*images.values()]).to(device)
+            features = torch.nn.functional.normalize(clip.encode_image(pixels), dim=-1)
             logits = clip.logit_scale.exp() * features @ text.T
-            result[at] = logits.float().softmax(-1).cpu().numpy()
+            result[list(images)] = logits.float().softmax(-1).cpu().numpy()
     return result
 
 
@@ -126,12 +132,13 @@ def batches(count: int, size: int) -> list[slice]:
     return [slice(start, min(start + size, count)) for start in range(0, count, size)]
 
 
-def _rgb(path: Path) -> Image.Image:
+def _rgb(path: Path) -> Image.Image | None:
+    """None, and a line on stderr, where the file cannot be decoded: it keeps its row, as training expects."""
     try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
+        return pillow.decode(path)
     except OSError as error:
-        raise DataError(f"Cannot decode {path}: {error}. Replace the file or take it out of the data.") from error
+        tqdm.write(f"cannot be decoded, left without a guess: {path}: {error}", file=sys.stderr)
+        return None
 
 
 def write_csv(path: Path, index: NDArray[np.int64], probability: NDArray[np.float32]) -> None:

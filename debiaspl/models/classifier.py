@@ -1,14 +1,10 @@
-"""From uint8 pixels to logits: normalise, trunk, dropout, linear head. The only place with mean and std."""
+"""From uint8 pixels to logits: normalise, trunk, dropout, linear head. The only place that normalises."""
 
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from debiaspl.models.trunks import build_trunk
-
-# ImageNet's channel means and standard deviations, in grey levels of 0..255
-_MEAN = (0.485 * 255, 0.456 * 255, 0.406 * 255)
-_STD = (0.229 * 255, 0.224 * 255, 0.225 * 255)
+from debiaspl.models.trunks import build_trunk, pixel_statistics
 
 
 class Classifier(nn.Module):
@@ -29,8 +25,9 @@ class Classifier(nn.Module):
         nn.init.normal_(self.head.weight, std=0.01)
         nn.init.zeros_(self.head.bias)
         # Constants, not state: they are not saved, and no weights file brings its own.
-        self.register_buffer("mean", torch.tensor(_MEAN).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(_STD).view(1, 3, 1, 1), persistent=False)
+        for name, values in zip(("mean", "std"), pixel_statistics(arch), strict=True):
+            grey_levels = torch.tensor([value * 255 for value in values])  # of 0..255
+            self.register_buffer(name, grey_levels.view(1, 3, 1, 1), persistent=False)
 
     def features(self, pixels: UInt8[Tensor, "n h w 3"]) -> Float[Tensor, "n f"]:
         """Pooled features. NHWC pixels, permuted, *are* channels-last NCHW: nothing is copied but by the cast."""

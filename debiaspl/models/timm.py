@@ -23,6 +23,12 @@ def build(name: str, size: int) -> tuple[nn.Module, int]:
     return backbone, backbone.head_hidden_size
 
 
+def statistics(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Channel means and standard deviations, of pixels in 0..1, that a backbone's published weights were made for."""
+    config = timm.get_pretrained_cfg(name)
+    return config.mean, config.std
+
+
 @cache
 def misfit(name: str, size: int) -> str:
     """Why a backbone is no trunk for images of ``size`` (too small, not a multiple of its patches); empty if it is."""

@@ -47,6 +47,15 @@ def misfit(arch: str, size: int) -> str:
     return timm.misfit(arch.removeprefix(_TIMM), size)
 
 
+def pixel_statistics(arch: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Channel means and standard deviations, of pixels in 0..1, by which the images of ``arch`` are normalised."""
+    if arch.startswith(_TIMM):
+        from debiaspl.models import timm
+
+        return timm.statistics(arch.removeprefix(_TIMM))
+    return (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's
+
+
 def build_trunk(arch: str, size: int) -> tuple[nn.Module, int]:
     """The network ``arch`` with random weights, and the length of its feature vector.
 

@@ -1,6 +1,7 @@
 """The executor that is the definition: Pillow itself carries out a plan, one image at a time."""
 
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +17,19 @@ def decode(path: Path) -> Image.Image:
 
     Raises OSError where the file cannot be read or is not an image.
     """
-    with path.open("rb") as file, Image.open(file) as image:
-        return image.convert("RGB")
+    with path.open("rb") as file:
+        return decode_file(file)
+
+
+def decode_file(file: BinaryIO) -> Image.Image:
+    """``decode`` of an opened file."""
+    try:
+        with Image.open(file) as image:
+            return image.convert("RGB")
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # Pillow's plug-ins raise whatever the damage makes them raise
+        raise OSError(str(error) or type(error).__name__) from error
 
 
 def execute(image: Image.Image, plan: Plan, sample: int) -> NDArray[np.uint8]:

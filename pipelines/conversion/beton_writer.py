@@ -5,9 +5,11 @@ of an uninterrupted one. No sample crosses a page's border, as in FFCV's files. 
 larger it doubles until the sample fits, which breaks nothing before it, since large pages end where small ones do.
 """
 
+import errno
 import fcntl
 import hashlib
 import os
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -49,6 +51,8 @@ _PIXELS = 2
 """The fate whose rows are raw."""
 _MOST_BUFFERS = 512
 """Less than the system's limit on the parts of one write."""
+_NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
+"""What file systems say that have none (Lustre without flock, NFS without lockd)."""
 
 METADATA = get_metadata_type(list(_FIELDS.values()))
 METADATA_START = HeaderType.itemsize + len(_FIELDS) * FieldDescType.itemsize
@@ -62,10 +66,9 @@ class Place(NamedTuple):
 
 
 class BetonWriter:
-    """One file in the making, which nobody else may write."""
+    """One file in the making, which nobody else may write. ``begin`` comes before the first sample."""
 
-    def __init__(self, path: Path, samples: int, place: Place | None = None) -> None:
-        """Begin a file of at most ``samples`` rows, or go on at ``place``, cutting off what lies behind it."""
+    def __init__(self, path: Path) -> None:
         self.path = path
         self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
@@ -73,9 +76,17 @@ class BetonWriter:
         except BlockingIOError as error:
             os.close(self.descriptor)
             raise DataError(f"Another conversion is writing {path}. Wait for it, or stop it.") from error
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                os.close(self.descriptor)
+                raise
+            print(f"{path} cannot be locked ({error.strerror}): see that nobody else writes it.", file=sys.stderr)
         if not path.exists() or path.stat().st_ino != os.fstat(self.descriptor).st_ino:
             os.close(self.descriptor)  # it was given its final name between the two lines above
             raise DataError(f"Another conversion has just finished {path}. Look at its result before starting again.")
+
+    def begin(self, samples: int, place: Place | None = None) -> None:
+        """Begin a file of at most ``samples`` rows, or go on at ``place``, cutting off what lies behind it."""
         self.place = place or Place(_aligned(METADATA_START + samples * METADATA.itemsize, PAGE), PAGE)
         os.ftruncate(self.descriptor, 0 if place is None else place.end)
 

@@ -42,10 +42,15 @@ class Session:
         self._journal_path = Path(f"{self.partial}.journal")
         self.done = self.committed = 0  # samples
         self.fates: Counter[Fate] = Counter()
-        place = self._resumed() if resume else None
         beton.parent.mkdir(parents=True, exist_ok=True)
-        self._writer = BetonWriter(self.partial, samples, place)
-        if place is None and self._journal_path.exists():  # after the lock is had: never another process' journal
+        self._writer = BetonWriter(self.partial)
+        try:  # after the lock is had: never another process' journal
+            place = self._resumed() if resume else None
+            self._writer.begin(samples, place)
+        except BaseException:
+            self._writer.close()
+            raise
+        if place is None and self._journal_path.exists():
             print(f"{self.partial}, which --resume would have gone on with, is begun anew.", file=sys.stderr)
             self._journal_path.unlink()
         self._journal = Journal(self._journal_path, identity)
@@ -195,10 +200,12 @@ def finished(beton: Path, identity: dict[str, Any]) -> bool:
     partial = beton.with_name(f"{beton.name}.partial")
     if not partial.exists() and Path(f"{partial}{SIDECAR}").exists():
         publish(beton)
-        Path(f"{partial}.journal").unlink(missing_ok=True)
     if partial.exists() or not beton.exists() or not Path(f"{beton}{SIDECAR}").exists():
         return False
-    return identity_in(read_sidecar(beton)) == identity
+    if identity_in(read_sidecar(beton)) != identity:
+        return False
+    Path(f"{partial}.journal").unlink(missing_ok=True)  # the last step, which a kill may have spared
+    return True
 
 
 def read_sidecar(beton: Path) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """``python -m bench loader`` from end to end on a tiny corpus, and what it must refuse to call a result."""
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,7 @@ def test_end_to_end(folder: Path, root: Path, tmp_path: Path, capsys: pytest.Cap
 
 def test_further_tables(folder: Path, root: Path, tmp_path: Path) -> None:
     pytest.importorskip("ffcv")
+    cores = os.sched_getaffinity(0)
     status = bench(folder, tmp_path, "--pipelines", "ffcv", "--all", "--part-rounds", "1")
     assert status in (0, 1)  # 1: one round on a busy machine may show rates that are not credible
     found = json.loads(next(tmp_path.glob("loader_*.json")).read_text())
@@ -77,13 +79,14 @@ def test_further_tables(folder: Path, root: Path, tmp_path: Path) -> None:
     assert all(value.split("×")[0].replace(".", "").isdigit() for value in decided.values())
     rows = [row[0] for row in tables["Stages, CPU ms per source image"]["rows"]]
     assert rows == ["stage", *stages.STAGES, stages.REST, "whole"]
-    assert tables["Threads"]["rows"][0] == ["", "1 thread", "2 threads"]
+    assert tables["Cores"]["rows"][0] == ["", "1 core", "2 cores"]
+    assert os.sched_getaffinity(0) == cores  # given back
     assert [row[0] for row in tables["Ten times the data"]["rows"]] == ["", "ffcv"]
     sizes = {series["name"]: series["samples"][0]["units"] for series in _series(tables["Ten times the data"])}
     assert sizes["ffcv, 480 images"] == 10 * sizes["ffcv, 48 images"] == 480
     text = next(tmp_path.glob("loader_*.md")).read_text()
     assert "--stages --threads-scaling --cold --ten-times" in text
-    assert "## Threads" in text
+    assert "## Cores" in text
 
 
 def test_stages_of_the_reference(root: Path, listing: Listing) -> None:

@@ -91,9 +91,13 @@ def test_parts_can_be_left_out():
 
 def test_learning_rate_is_a_number_and_weights_are_contiguous():
     state = fresh(SCIENCE)
-    PublishedStep(state, tables(), SCIENCE)
+    PublishedStep(state, tables(), SCIENCE)(images(SCIENCE), 0)
     assert type(state.optimizer.param_groups[0]["lr"]) is float
-    assert all(parameter.is_contiguous() for parameter in state.student.parameters())
+    for parameter in state.student.parameters():
+        momentum = state.optimizer.state[parameter]["momentum_buffer"]
+        assert parameter.is_contiguous()
+        assert parameter.grad.is_contiguous()
+        assert momentum.is_contiguous()
 
 
 def test_our_teacher_update_can_take_its_place():

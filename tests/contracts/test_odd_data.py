@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from debiaspl.build import read_data
 from debiaspl.distributed import Ranks
@@ -82,6 +83,11 @@ def test_an_epoch_over_all_kinds_of_odd_files_names_the_broken_ones(pipeline, od
     assert sorted(line.split(": ")[1] for line in said) == sorted(str(odd_data / "train" / path) for path in broken)
     assert rows[-1]["data/bad_files"] == len(broken)
     assert all(np.isfinite(value) for row in rows for value in row.values())
+    board = EventAccumulator(str(tmp_path / "run/tensorboard"))
+    board.Reload()
+    (event,) = board.Tensors("data/bad_files/text_summary")
+    shown = event.tensor_proto.string_val[0].decode().splitlines()
+    assert sorted(line.strip().split(": ")[0] for line in shown) == sorted(line.split(": ")[1] for line in said)
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +97,7 @@ def flat_data(demo_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     shutil.copytree(demo_data, root)
     split, _ = read_data(recipe(root, "torchvision"))
     for number, index in enumerate(split.unlabeled):
-        place = root / "unlabeled" / ("deep/er" if number % 3 else "") / f"{number * 7919 % 1000:03}.jpg"
+        place = root / "pool/extra" / ("deep/er" if number % 3 else "") / f"{number * 7919 % 1000:03}.jpg"
         place.parent.mkdir(parents=True, exist_ok=True)
         split.listing.path(int(index)).rename(place)
     for path in (root / "indexes").iterdir():
@@ -99,16 +105,19 @@ def flat_data(demo_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     left = sorted((root / "train").rglob("*.jpg"))
     (root / "indexes/labeled.csv").write_text("Index\n" + "".join(f"{i}\n" for i in range(len(left))))
     assert convert(root) == 0
-    assert convert(root, "--split", "unlabeled", "--flat") == 0
+    assert convert(root / "pool", "--split", "extra", "--flat") == 0
     return root
 
 
 def test_unlabeled_images_may_lie_in_a_folder_of_their_own(pipeline, flat_data, tmp_path):
-    flat = ("engine.labeled_csv=indexes/labeled.csv", "engine.unlabeled=unlabeled")
+    flat = ("engine.labeled_csv=indexes/labeled.csv", "engine.unlabeled=pool/extra")
     one = recipe(flat_data, pipeline, *flat)
     assert missing_files(one) == []
+    if pipeline == "ffcv":
+        elsewhere = override(one, ["engine.unlabeled_beton=ffcv/none.beton"])
+        assert missing_files(elsewhere) == [str(flat_data / "ffcv/none.beton")]
     split, _ = read_data(one)
-    assert len(split.unlabeled) == sum(1 for _ in (flat_data / "unlabeled").rglob("*.jpg"))
+    assert len(split.unlabeled) == sum(1 for _ in (flat_data / "pool/extra").rglob("*.jpg"))
     assert split.unlabeled_listing.paths[0].startswith(("0", "deep"))
     trainer, rows = train(one, tmp_path / "run")
     reference = train(recipe(flat_data, "torchvision", *flat), tmp_path / "reference")[1]
@@ -121,9 +130,9 @@ def test_unlabeled_images_may_lie_in_a_folder_of_their_own(pipeline, flat_data, 
 def test_another_unlabeled_image_is_another_experiment(flat_data, tmp_path):
     root = tmp_path / "data"
     shutil.copytree(flat_data, root)
-    one = recipe(root, "torchvision", "engine.labeled_csv=indexes/labeled.csv", "engine.unlabeled=unlabeled")
+    one = recipe(root, "torchvision", "engine.labeled_csv=indexes/labeled.csv", "engine.unlabeled=pool/extra")
     before, _ = read_data(one)
-    shutil.copy(next((root / "unlabeled").glob("*.jpg")), root / "unlabeled/zz.jpg")
+    shutil.copy(next((root / "pool/extra").glob("*.jpg")), root / "pool/extra/zz.jpg")
     after, _ = read_data(one)
     assert before.fingerprint != after.fingerprint
     with pytest.raises(DataError, match=r"There is no data folder .*nowhere"):
@@ -132,7 +141,7 @@ def test_another_unlabeled_image_is_another_experiment(flat_data, tmp_path):
 
 def test_clip_targets_of_a_folder_come_from_a_file(flat_data):
     one = recipe(
-        flat_data, "torchvision", "engine.labeled_csv=indexes/labeled.csv", "engine.unlabeled=unlabeled",
+        flat_data, "torchvision", "engine.labeled_csv=indexes/labeled.csv", "engine.unlabeled=pool/extra",
         "science.clip=True",
     )  # fmt: skip
     with pytest.raises(DataError, match=r"brings none.*engine\.clip_file"):

@@ -1,4 +1,4 @@
-"""Two ranks are one rank that computes both groups: to rounding in float64, overflow of float16 included."""
+"""Two ranks are one rank that computes all groups: to rounding in float64, overflow of float16 included."""
 
 import os
 import subprocess
@@ -30,7 +30,7 @@ def run(folder, compat: str, precision: str) -> tuple[dict, dict]:
 
 
 @pytest.mark.parametrize("compat", ["upstream", "paper"])
-def test_two_ranks_equal_one_with_two_groups(tmp_path, compat):
+def test_two_ranks_with_two_groups_each_equal_one_with_four(tmp_path, compat):
     one, two = run(tmp_path, compat, "float64")
     assert one.keys() == two.keys()
     assert {"phat", "metrics", "student.trunk.bn1.running_mean", "teacher.trunk.bn1.running_var"} <= one.keys()

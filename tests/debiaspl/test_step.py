@@ -164,7 +164,12 @@ def test_compiled_equals_eager(compiled, which):
     assert compiled[which]["state"] < 1e-9
 
 
-@pytest.mark.parametrize("which", ["without dropout", "with dropout"])
+def test_compiled_equals_eager_under_autocast(compiled):
+    """Three steps; bfloat16 keeps 8 bits of each value, and a mean over 8 labels keeps most of two more."""
+    assert compiled["in bfloat16"]["losses"] < 2**-6
+
+
+@pytest.mark.parametrize("which", ["without dropout", "with dropout", "in bfloat16"])
 def test_each_pass_is_one_graph_compiled_once(compiled, which):
     assert compiled[which]["graph_breaks"] == 0
     assert compiled[which]["graphs"] == 2

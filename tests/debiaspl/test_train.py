@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from debiaspl.build import read_data
+from debiaspl.build import build_state, read_data
 from debiaspl.checkpoint import read
 from debiaspl.config import Recipe
 from debiaspl.distributed import Ranks
@@ -333,6 +333,58 @@ def test_non_finite_loss_names_its_steps_and_keeps_the_good_checkpoint(demo_data
     good = read(trainer.checkpoint_path)
     assert good["progress"]["step"] == trainer._steps
     assert all(value.isfinite().all() for value in good["student"].values())
+
+
+@pytest.mark.parametrize("how", ["stopped between two readings", "at the end of an epoch"])
+def test_a_spoilt_state_never_replaces_the_good_checkpoint(demo_data, tmp_path, monkeypatch, how):
+    recipe = small_recipe(demo_data, "engine.log_every=50")
+    trainer = Trainer(recipe, *read_data(recipe), Ranks(), tmp_path)
+    train_step = trainer._train_step
+    spoilt_at = trainer._steps + 2 if "between" in how else 2 * trainer._steps
+
+    def spoil(groups):
+        metrics = train_step(groups)
+        if trainer.progress.step == spoilt_at:
+            trainer._state.student.head.weight.data[0, 0] = float("nan")
+            if "between" in how:
+                trainer.request_stop()
+        return metrics
+
+    monkeypatch.setattr(trainer, "_train_step", spoil)
+    try:
+        with pytest.raises(UserError, match=r"infinite or NaN within steps.*The last good checkpoint is"):
+            trainer.fit()
+    finally:
+        trainer.close()
+    good = read(trainer.checkpoint_path)
+    assert good["progress"]["step"] == trainer._steps
+    assert all(value.isfinite().all() for value in good["student"].values())
+
+
+def test_too_many_bad_files_are_listed_in_a_file(demo_data, tmp_path, capsys):
+    data = tmp_path / "data"
+    shutil.copytree(demo_data, data)
+    bad = sorted((data / "train").rglob("*.jpg"))[:25]
+    for path in bad:
+        path.write_bytes(b"no longer a picture")
+    assert main(arguments(data, tmp_path / "run")) == 2
+    said = capsys.readouterr().err
+    assert "25 of" in said
+    assert "and 5 more" in said
+    listed = (tmp_path / "run/bad_files.txt").read_text().splitlines()
+    assert [line.split(": ")[0] for line in listed] == list(map(str, bad))
+
+
+def test_resuming_does_not_need_the_weights_that_it_began_with(demo_data, tmp_path):
+    recipe = small_recipe(demo_data)
+    network = build_state(recipe, 10, Ranks()).student
+    weights = tmp_path / "weights.pth"
+    torch.save(network.trunk.state_dict(), weights)
+    init = ["--init", str(weights), "--set", "science.epochs=1"]
+    assert main(arguments(demo_data, tmp_path / "run", *init)) == 0
+    weights.unlink()
+    assert main(arguments(demo_data, tmp_path / "run", "--resume", "auto", *init)) == 0
+    assert main(arguments(demo_data, tmp_path / "other", *init)) == 2
 
 
 @pytest.mark.parametrize("strict", [False, True])

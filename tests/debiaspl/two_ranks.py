@@ -29,7 +29,7 @@ def main(rank: int, world: int, folder: Path, compat: str, precision: str) -> No
     ranks = Ranks(rank, world, world)
     low = precision == "float16"
     torch.set_default_dtype(torch.float32 if low else torch.float64)
-    science = dataclasses.replace(SMALL, compat=compat)
+    science = dataclasses.replace(SMALL, compat=compat, labeled_batch=2 * SMALL.labeled_batch)  # two groups a rank
     recipe = Recipe("test", science, Engine(precision="float16" if low else "float32"))
     state = build_state(recipe, CLASSES, ranks)
     state.student.head.weight.data *= HEAD

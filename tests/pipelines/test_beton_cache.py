@@ -65,9 +65,28 @@ def test_only_where_it_fits(path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert copy_of(path, "page", 1) is None
     assert copy_of(path, "auto", 4) is None
     assert copy_of(path, "auto", 3) is not None
-    with pytest.raises(DataError, match=r"7 processes want a copy each, but only .* Use --set engine\.ffcv_cache=page"):
-        copy_of(path, "memory", 7)
-    assert copy_of(path, "memory", 6) is not None
+    assert copy_of(path, "memory", 7) is not None
+    monkeypatch.setattr(beton_cache, "available_memory", lambda: SIZE - 1)
+    with pytest.raises(DataError, match=r"but only .* of memory are available. Use --set engine\.ffcv_cache=page"):
+        copy_of(path, "memory", 1)
+
+
+def test_what_is_promised_to_one_file_is_not_there_for_another(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, go_on = beton_cache._read, threading.Event()
+
+    def waiting(*arguments: object) -> None:
+        go_on.wait(30)
+        read(*arguments)
+
+    monkeypatch.setattr(beton_cache, "_read", waiting)
+    monkeypatch.setattr(beton_cache, "available_memory", lambda: 3 * SIZE)
+    other = path.with_name("val.beton")
+    other.write_bytes(os.urandom(SIZE))
+    first = copy_of(path, "auto", 1)
+    assert copy_of(other, "auto", 1) is None
+    go_on.set()
+    finished(first)
+    assert copy_of(other, "auto", 1) is not None  # in earnest, less would be available by now
 
 
 def test_the_reader_stops_with_the_last_reference(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,6 +37,15 @@ def animated(path: Path) -> None:
     photo(40, 30, 3).save(path, "GIF", save_all=True, append_images=[photo(40, 30, 4)])
 
 
+def torn_png(path: Path) -> None:
+    """A PNG whose second block of pixels is no block."""
+    photo(400, 300, 12).save(path, "PNG", compress_level=0)
+    content = bytearray(path.read_bytes())
+    at = content.index(b"IDAT", content.index(b"IDAT") + 4)
+    content[at - 4 : at + 4] = b"\xff" * 8
+    path.write_bytes(content)
+
+
 def bomb(path: Path) -> None:
     photo(40, 30, 5).save(path, "PNG")
     content = bytearray(path.read_bytes())
@@ -70,6 +79,7 @@ ODD: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "webp.JPEG": (lambda path: photo(50, 40, 9).save(path, "WEBP"), "stored as pixels", "WEBP named .JPEG"),
     "turned.jpg": (orientated, "kept as it is", "EXIF rotation ignored, as torchvision does: orientation 6"),
     "animated.jpg": (animated, "stored as pixels", "GIF named .jpg; mode P; animated: the first of 2"),
+    "torn.png": (torn_png, "left out", "damaged: "),
     "bomb.png": (bomb, "left out", "absurd dimensions: "),
     "bomb.jpg": (jpeg_bomb, "left out", "absurd dimensions: 60000 × 60000, refused before decoding"),
     "dangling.jpg": (lambda path: path.symlink_to("nowhere"), "left out", "cannot be read: dangling symlink"),

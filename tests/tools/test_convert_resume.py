@@ -1,5 +1,7 @@
 """A conversion that is killed or interrupted: what is left is resumed to the same bytes, or refused."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,53 @@ __all__ = ["data"]  # the fixture
 
 def test_five_kills_and_resumes_end_in_the_same_bytes(data: Path) -> None:
     assert_kills_do_not_matter(data, kills=5)
+
+
+AT_EACH_CALL = """
+import os, sys
+from pathlib import Path
+from tools import convert_imagenet_to_ffcv as tool
+
+folder, arguments = Path(sys.argv[1]), sys.argv[2:]
+whole = {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix != ".json"}
+
+def convert_in_a_child(calls):
+    child = os.fork()
+    if not child:
+        sys.stdout = sys.stderr = open(os.devnull, "w")
+        left = iter(range(calls))
+        def dying(really):
+            def call(*words, **more):
+                if next(left, None) is None:
+                    os._exit(99)
+                return really(*words, **more)
+            return call
+        for name in ("fsync", "fdatasync", "ftruncate", "pwritev", "replace", "unlink"):
+            setattr(os, name, dying(getattr(os, name)))
+        os._exit(tool.main(arguments))
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+calls, status = 0, 99
+while status == 99:
+    for path in folder.iterdir():
+        path.unlink()
+    status = convert_in_a_child(calls)
+    assert convert_in_a_child(10**9) == 0
+    assert {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix != ".json"} == whole, calls
+    calls += 1
+assert status == 0
+print(calls)
+"""
+
+
+def test_a_death_at_any_call_that_changes_files_can_be_resumed(data: Path) -> None:
+    """The moments that random kills hardly ever meet: while the tables are written and the files get their names."""
+    assert convert(data, "--split", "train") == 0
+    arguments = [str(data / "ffcv"), "--data", str(data), "--split", "train", "--resume"]
+    command = [sys.executable, "-c", AT_EACH_CALL, *arguments]
+    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 15
 
 
 @pytest.fixture

@@ -43,7 +43,7 @@ def data(demo_data, tmp_path):
     return tmp_path / "data"
 
 
-def test_files_are_what_training_reads(load_script, clip_weights, data, tmp_path):
+def test_files_are_what_training_reads(load_script, clip_weights, data, tmp_path, capsys):
     script = load_script("tools/make_clip_targets.py")
     listing = list_images(data / "train")
     names = script.class_names(listing, None)
@@ -65,15 +65,20 @@ def test_files_are_what_training_reads(load_script, clip_weights, data, tmp_path
 
     folder = tmp_path / "unlabeled"
     shutil.copytree(data / "train", folder)
+    bad = list_images(folder, labeled=False).path(5)
+    bad.write_bytes(b"no picture")
     assert script.main([*flags, "--unlabeled", str(folder)]) == 0
+    assert f"left without a guess: {bad}" in capsys.readouterr().err
     flat = read_split(
         listing,
         confident,
-        list_images(folder, labeled=False),
+        list_images(folder, labeled=False, on_bad="keep"),
         clip_file=data / "indexes/unlabeled_clip_predictions_ranked.pth.tar",
         use_clip=True,
     )
-    np.testing.assert_array_equal(flat.clip.label[rest.index], rest.pseudo_label)  # the same images, in the same order
+    assert flat.clip.confidence[5] == 0
+    others = rest.index != 5
+    np.testing.assert_array_equal(flat.clip.label[rest.index[others]], rest.pseudo_label[others])  # the same images
 
     assert script.main([*flags, "--unlabeled", str(unlabeled)]) == 0
     ranked = data / "indexes/unlabeled_clip_predictions_ranked.pth.tar"
