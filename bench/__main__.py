@@ -1,4 +1,4 @@
-"""``python -m bench <subcommand>``: each subcommand is the module of that name, with ``add_arguments`` and ``run``."""
+"""``python -m bench <subcommand>``: each is a module (or a room's run.py) with ``add_arguments`` and ``run``."""
 
 import argparse
 import sys
@@ -8,15 +8,36 @@ from importlib import import_module
 from pipelines.errors import UserError
 
 SUBCOMMANDS = {
-    "convert": "images per second of the .beton converter, beside reading and writing alone and FFCV's own writer",
-    "demo": "accuracy of the demo over seeds: supervised, FixMatch, DebiasPL, and DebiasPL on each pipeline",
-    "loader": "source images per second of every pipeline, beside the published-style loader and the decode-only limit",
-    "step": "steps per second on the CPU, from the published habits to ours; with a loader; memory of a recipe's step",
-    "parity": "how far each pipeline and executor is from Pillow, and a picture to look at",
-    "ranks": "steps per second of two processes, by how they sum their gradients",
-    "resize": "crops per second of every way to resize, and how far each is from Pillow; RandAugment operations",
+    "convert": (
+        "bench.convert",
+        "images per second of the .beton converter, beside reading and writing alone and FFCV's own writer",
+    ),
+    "demo": (
+        "bench.demo",
+        "accuracy of the demo over seeds: supervised, FixMatch, DebiasPL, and DebiasPL on each pipeline",
+    ),
+    "loader": (
+        "bench.loader.run",
+        "source images per second of every pipeline, beside the published-style loader and the decode-only limit",
+    ),
+    "step": (
+        "bench.step.run",
+        "steps per second on the CPU, from the published habits to ours; with a loader; memory of a recipe's step",
+    ),
+    "parity": (
+        "bench.parity.run",
+        "how far each pipeline and executor is from Pillow, and a picture to look at",
+    ),
+    "ranks": (
+        "bench.step.ranks",
+        "steps per second of two processes, by how they sum their gradients",
+    ),
+    "resize": (
+        "bench.resize.run",
+        "crops per second of every way to resize, and how far each is from Pillow; RandAugment operations",
+    ),
 }
-"""Module below ``bench`` → what it measures, for --help. Only the module that is asked for is imported."""
+"""Name → its module, which is imported only when it is asked for, and what it measures, for --help."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -24,12 +45,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measurements that can be repeated.")
     commands = parser.add_subparsers(title="subcommands", metavar="SUBCOMMAND")
-    for name, what in SUBCOMMANDS.items():
+    for name, (module_name, what) in SUBCOMMANDS.items():
         command = commands.add_parser(
             name, help=what, description=what, formatter_class=argparse.ArgumentDefaultsHelpFormatter
         )
         if words[:1] == [name]:
-            module = import_module(f"bench.{name}")
+            module = import_module(module_name)
             module.add_arguments(command)
             command.set_defaults(run=module.run)
     arguments = parser.parse_args(words)

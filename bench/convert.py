@@ -25,11 +25,11 @@ from rich.console import Console
 
 from bench import corpus, environment, report
 from bench.arguments import positive
-from bench.decode_only import DecodeOnly
-from bench.ffcv_writer import FfcvWriter
 from bench.measure import Contestant, Measurement, measure
-from pipelines.conversion.convert import convert, scan
-from pipelines.conversion.one_image import Encoding
+from bench.yardsticks.decode_only import DecodeOnly
+from bench.yardsticks.ffcv_writer import FfcvWriter
+from pipelines.beton.convert import convert, scan
+from pipelines.beton.one_image import Encoding
 from pipelines.errors import DataError
 
 KEPT, COPY = "JPEGs kept", "reading and writing alone"

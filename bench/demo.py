@@ -23,9 +23,9 @@ from tqdm import tqdm
 
 from bench import environment
 from bench.report import FOLDER
-from debiaspl.files import replacing
 from pipelines import NAMES
 from pipelines.errors import UserError
+from pipelines.files import replacing
 
 _ROOT = Path(__file__).parents[1]
 METHODS = {"supervised only": "demo-supervised", "FixMatch": "demo-fixmatch", "DebiasPL": "demo"}

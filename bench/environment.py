@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from PIL import features
 
-from pipelines import turbojpeg
+from pipelines.beton import turbojpeg
 from pipelines.errors import MissingDependency
 
 _ROOT = Path(__file__).parents[1]

@@ -19,7 +19,7 @@ from rich.text import Text
 
 from bench.environment import Environment
 from bench.measure import Measurement, Series
-from debiaspl.files import replacing
+from pipelines.files import replacing
 
 FOLDER = Path(__file__).parent / "reports"
 BUSY = "The machine was not idle (see the load average): take these numbers for a draft."

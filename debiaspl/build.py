@@ -15,14 +15,14 @@ from debiaspl.models.classifier import Classifier
 from debiaspl.optim import build_optimizer
 from debiaspl.step import State, Tables
 from pipelines import keyed_random, open_source
-from pipelines.bad_files import BadFiles
 from pipelines.batch import Source
 from pipelines.errors import DataError
 from pipelines.feed import Feed
-from pipelines.listing import Listing, list_images
-from pipelines.options import SourceOptions
 from pipelines.order import EvaluationOrder, Stream, TrainingOrder
-from pipelines.split import Split, find_file, read_split
+from pipelines.samples.bad_files import BadFiles
+from pipelines.samples.listing import Listing, list_images
+from pipelines.samples.split import Split, find_file, read_split
+from pipelines.sources.options import SourceOptions
 
 _INITIALISATION = 1001
 """Key word that sets the initial weights' draws apart from those of the data streams (pipelines.order.Stream)."""

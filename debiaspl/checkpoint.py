@@ -10,9 +10,9 @@ import torch
 from debiaspl import __version__
 from debiaspl.config import Recipe
 from debiaspl.distributed import Ranks
-from debiaspl.files import replacing
 from debiaspl.step import State
 from pipelines.errors import UserError
+from pipelines.files import replacing
 
 FORMAT = 1
 

@@ -23,7 +23,7 @@ from debiaspl.config import Recipe
 from debiaspl.distributed import Ranks
 from debiaspl.step import METRICS, Step
 from debiaspl.trainer import steps_per_epoch
-from pipelines.split import Split
+from pipelines.samples.split import Split
 
 
 def missing_files(recipe: Recipe) -> list[str]:

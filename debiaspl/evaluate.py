@@ -24,9 +24,9 @@ from debiaspl.models.classifier import Classifier
 from debiaspl.overrides import override
 from pipelines import open_source
 from pipelines.errors import UserError
-from pipelines.listing import Listing
 from pipelines.order import EvaluationOrder
-from pipelines.split import Split
+from pipelines.samples.listing import Listing
+from pipelines.samples.split import Split
 
 
 def build_parser() -> argparse.ArgumentParser:

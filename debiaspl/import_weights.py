@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from debiaspl.files import replacing
 from debiaspl.models.trunks import TRUNKS
 from pipelines.errors import MissingDependency, UserError
+from pipelines.files import replacing
 
 # Where a file holds the trunk several times, the first of these is taken: trained networks before their averages.
 _TRAINED = ("encoder_q", "base_encoder", "main", "student", "model")

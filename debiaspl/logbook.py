@@ -11,7 +11,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from debiaspl.checkpoint import Progress
-from debiaspl.files import replacing
+from pipelines.files import replacing
 
 
 class Logbook:

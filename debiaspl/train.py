@@ -17,13 +17,13 @@ from debiaspl.checkpoint import CheckpointError
 from debiaspl.config import Recipe
 from debiaspl.distributed import Ranks
 from debiaspl.dry_run import dry_run
-from debiaspl.files import replacing
 from debiaspl.logbook import print_results
 from debiaspl.overrides import override
 from debiaspl.trainer import CHECKPOINT, Trainer
 from pipelines import NAMES as PIPELINES
-from pipelines.bad_files import NAMED, TooManyBadFiles
 from pipelines.errors import UserError
+from pipelines.files import replacing
+from pipelines.samples.bad_files import NAMED, TooManyBadFiles
 
 _EPILOG = """\
 recipes

@@ -27,14 +27,14 @@ from debiaspl.config import Recipe
 from debiaspl.distributed import Ranks
 from debiaspl.evaluation import bias
 from debiaspl.evaluation.accuracy import evaluate
-from debiaspl.files import replacing
 from debiaspl.logbook import Logbook
 from debiaspl.optim import learning_rate
 from debiaspl.step import METRICS, Step
 from pipelines.batch import Batch
 from pipelines.errors import UserError
-from pipelines.listing import Listing
-from pipelines.split import Split
+from pipelines.files import replacing
+from pipelines.samples.listing import Listing
+from pipelines.samples.split import Split
 
 CHECKPOINT = "last.pt"
 """Its name in a run's folder."""

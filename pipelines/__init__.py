@@ -7,9 +7,9 @@ from importlib import import_module
 
 from pipelines.batch import Source
 from pipelines.errors import DataError, MissingDependency
-from pipelines.listing import Listing
-from pipelines.options import SourceOptions
 from pipelines.order import Order
+from pipelines.samples.listing import Listing
+from pipelines.sources.options import SourceOptions
 from pipelines.views import EvaluationView, TrainingViews
 
 # name → module, class, the package it stands on, and the command that installs that package
@@ -36,7 +36,7 @@ def open_source(
         raise DataError(f"There is no pipeline {name!r}; there are {', '.join(NAMES)}.")
     module, source, package, command = _SOURCES[name]
     try:
-        opened = getattr(import_module(f"pipelines.{module}"), source)
+        opened = getattr(import_module(f"pipelines.sources.{module}"), source)
     except ModuleNotFoundError as error:
         # Only the absence of the pipeline's own package is news to the user; any other is a broken install.
         if error.name is None or not f"{package}.".startswith(f"{error.name}."):

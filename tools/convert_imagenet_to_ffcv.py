@@ -31,8 +31,8 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that the command above works without an install
 
-from pipelines.conversion.one_image import Encoding
-from pipelines.conversion.warm import warm
+from pipelines.beton.one_image import Encoding
+from pipelines.beton.warm import warm
 from pipelines.errors import MissingDependency, UserError
 
 
@@ -55,10 +55,10 @@ def _run(options: argparse.Namespace) -> None:
     if options.warm:
         return warm(options.warm)
     try:  # they need ffcv, which --help and --warm do not
-        from pipelines.conversion.convert import convert, scan
-        from pipelines.conversion.merge import merge
-        from pipelines.conversion.shards import part_path, positions_of
-        from pipelines.conversion.verify import verify
+        from pipelines.beton.convert import convert, scan
+        from pipelines.beton.merge import merge
+        from pipelines.beton.shards import part_path, positions_of
+        from pipelines.beton.verify import verify
     except ModuleNotFoundError as error:
         if error.name != "ffcv":
             raise

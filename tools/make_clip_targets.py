@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from debiaspl.files import replacing
 from pipelines.augment import pillow
 from pipelines.errors import DataError, MissingDependency, UserError
-from pipelines.listing import Listing, list_images
-from pipelines.split import read_index_file
+from pipelines.files import replacing
+from pipelines.samples.listing import Listing, list_images
+from pipelines.samples.split import read_index_file
 
 TEMPLATES = ("a photo of a {}.", "a bad photo of a {}.", "a photo of the large {}.", "a photo of the small {}.")
 """Prompts whose text features are averaged per class."""

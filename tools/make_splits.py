@@ -26,13 +26,13 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that the command above works without an install
 
-from debiaspl.files import replacing
-from pipelines import split_file
 from pipelines.errors import DataError, UserError
-from pipelines.folder_scan import shown
-from pipelines.listing import UNKNOWN, Listing, list_images
-from pipelines.split import ClipTargets, read_clip_file, read_index_file
-from pipelines.subsets import Chosen, by_confidence, by_count, by_percent, long_tail, tail
+from pipelines.files import replacing
+from pipelines.samples import split_file
+from pipelines.samples.folder_scan import shown
+from pipelines.samples.listing import UNKNOWN, Listing, list_images
+from pipelines.samples.split import ClipTargets, read_clip_file, read_index_file
+from pipelines.samples.subsets import Chosen, by_confidence, by_count, by_percent, long_tail, tail
 
 
 class Plan(NamedTuple):

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from debiaspl.evaluation.truth import true_labels
-from debiaspl.files import replacing
-from pipelines.split import Split
+from pipelines.files import replacing
+from pipelines.samples.split import Split
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt

@@ -6,7 +6,7 @@ A Split's listing comes without labels. Here they are read off the paths again.
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.listing import Listing
+from pipelines.samples.listing import Listing
 
 
 def true_labels(listing: Listing) -> NDArray[np.int64]:

@@ -9,9 +9,9 @@ from PIL import Image
 from sklearn.datasets import load_sample_image
 
 from bench import corpus
-from pipelines import turbojpeg
+from pipelines.beton import turbojpeg
 from pipelines.errors import DataError
-from pipelines.listing import list_images
+from pipelines.samples.listing import list_images
 
 
 def contents(root: Path) -> dict[str, bytes]:

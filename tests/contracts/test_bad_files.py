@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from pipelines import NAMES, open_source
-from pipelines.bad_files import BadFiles
 from pipelines.errors import DataError
-from pipelines.listing import list_images
-from pipelines.options import SourceOptions
 from pipelines.order import EvaluationOrder, Stream, TrainingOrder
+from pipelines.samples.bad_files import BadFiles
+from pipelines.samples.listing import list_images
+from pipelines.sources.options import SourceOptions
 from pipelines.views import EvaluationView, TrainingViews
 from tests.contracts.test_sources import PACKAGE, installed
 
@@ -35,7 +35,7 @@ def spoilt(image_folder, load_script, tmp_path):
     beton = tmp_path / "data/ffcv/train.beton"
     converter = load_script("tools/convert_imagenet_to_ffcv.py")
     assert converter.main(["--data", str(root.parent), "--split", "train"]) == 0
-    stored = importlib.import_module("pipelines.beton_file").open_beton(beton).stored
+    stored = importlib.import_module("pipelines.beton.reader").open_beton(beton).stored
     for index in (3, 10, 11):
         listing.path(index).write_bytes(b"\xff\xd8 this was a picture")
         with beton.open("r+b") as file:

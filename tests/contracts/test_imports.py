@@ -17,8 +17,8 @@ ALLOWED = {
 }
 OURS = {*ALLOWED, "tests"}
 OPTIONAL = {
-    "nvidia": {"pipelines/dali_source.py"},
-    "ffcv": {"pipelines/ffcv_format.py"},
+    "nvidia": {"pipelines/sources/dali_source.py"},
+    "ffcv": {"pipelines/beton/format.py"},
     "faiss": {"debiaspl/evaluation/knn.py"},
     "open_clip": {"tools/make_clip_targets.py"},
     "timm": {"debiaspl/models/timm.py"},

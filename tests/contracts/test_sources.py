@@ -20,8 +20,8 @@ from torchvision import transforms
 from pipelines import EvaluationView, Listing, SourceOptions, TrainingViews, open_source
 from pipelines.augment import pillow
 from pipelines.batch import Source, Views
-from pipelines.listing import list_images
 from pipelines.order import EvaluationOrder, Order, Stream, TrainingOrder
+from pipelines.samples.listing import list_images
 
 PACKAGE = {"torchvision": "torchvision", "dali": "nvidia.dali", "ffcv": "ffcv"}
 INSTALL = {"dali": "pip install -e '.[dali]'", "ffcv": "pip install -e '.[ffcv]'"}
@@ -60,8 +60,8 @@ def convert(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Listing], Pat
 
     def convert(of: Listing) -> Path:
         beton: Path = tmp_path_factory.mktemp("ffcv") / "train.beton"
-        from pipelines.conversion.convert import convert as write  # needs ffcv
-        from pipelines.conversion.one_image import Encoding
+        from pipelines.beton.convert import convert as write  # needs ffcv
+        from pipelines.beton.one_image import Encoding
 
         write(of, beton, Encoding(), workers=2)
         return beton

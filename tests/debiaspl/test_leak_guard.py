@@ -17,8 +17,8 @@ from debiaspl.evaluation.truth import true_labels
 from debiaspl.overrides import override
 from debiaspl.recipes import find
 from debiaspl.trainer import Trainer
-from pipelines.listing import UNKNOWN, Listing, list_images
-from pipelines.split import Split
+from pipelines.samples.listing import UNKNOWN, Listing, list_images
+from pipelines.samples.split import Split
 
 CLIP = ("CLIPPseudoLabel0.95.csv", "CLIPPseudoLabel0.95-Unselected.csv")
 PLAIN = ("labeled.csv", "unlabeled.csv")

@@ -9,7 +9,7 @@ import sys
 import pytest
 import torch
 
-from bench import step_facts
+from bench.step import facts as step_facts
 from debiaspl.build import build_state
 from debiaspl.config import Recipe, Science
 from debiaspl.distributed import Ranks

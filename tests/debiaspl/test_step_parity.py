@@ -1,6 +1,7 @@
 """The fused step against the published habits written out: the same numbers, and close ones in low precision.
 
-The yardstick (bench.published_step) shares no line of the objective, BatchNorm's order, p̂ or the moving average.
+The yardstick (bench.yardsticks.published_step) shares no line of the objective, BatchNorm's order, p̂ or the moving
+average.
 """
 
 import dataclasses
@@ -10,7 +11,7 @@ import pytest
 import torch
 from torch.amp import GradScaler
 
-from bench.published_step import PublishedStep
+from bench.yardsticks.published_step import PublishedStep
 from debiaspl.build import build_state, compute_dtype
 from debiaspl.config import Engine, Recipe, Science
 from debiaspl.distributed import Ranks

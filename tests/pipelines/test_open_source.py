@@ -15,9 +15,9 @@ import pipelines
 from pipelines import DataError, EvaluationView, MissingDependency, SourceOptions, open_source
 from pipelines.batch import Source
 from pipelines.errors import UserError
-from pipelines.listing import Listing, list_images
 from pipelines.order import EvaluationOrder
-from pipelines.torchvision_source import TorchvisionSource
+from pipelines.samples.listing import Listing, list_images
+from pipelines.sources.torchvision_source import TorchvisionSource
 
 INSTALL = {"dali": "pip install -e '.[dali]'", "ffcv": "pip install -e '.[ffcv]'"}
 PACKAGE = {"dali": "nvidia.dali", "ffcv": "ffcv"}
@@ -63,7 +63,7 @@ def break_import(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str, Excepti
 
     def break_import(pipeline: str, package: str, error: Exception) -> None:
         module = f"{pipeline}_source"
-        ours = {f"pipelines.{module}", "pipelines.beton_file", "pipelines.ffcv_format"}  # what stands on a package
+        ours = {f"pipelines.{module}", "pipelines.beton.reader", "pipelines.beton.format"}  # what stands on a package
         for name in list(sys.modules):
             if name in ours or f"{name}.".startswith(f"{package}."):
                 monkeypatch.delitem(sys.modules, name)
@@ -158,14 +158,14 @@ import sys
 from pathlib import Path
 import pipelines
 assert not [name for name in sys.modules if name.startswith("pipelines.") and name.endswith("_source")]
-listing = pipelines.listing.list_images(Path({str(image_folder)!r}))
+listing = pipelines.samples.listing.list_images(Path({str(image_folder)!r}))
 order = pipelines.order.EvaluationOrder(listing.positions, batch=60)
 source = pipelines.open_source("torchvision", listing, order, pipelines.EvaluationView(8, 8), pipelines.SourceOptions())
 assert [views.pixels.shape[1] for views in source] == [60]
 source.close()
 found = {{name for name in sys.modules if name.split(".")[0] in ("ffcv", "cv2") or name.startswith("nvidia.dali")}}
 assert not found, found
-assert [name for name in sys.modules if name.endswith("_source")] == ["pipelines.torchvision_source"]
+assert [name for name in sys.modules if name.endswith("_source")] == ["pipelines.sources.torchvision_source"]
 assert not [name for name in sys.modules if name.split(".")[0] == "debiaspl"]
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)

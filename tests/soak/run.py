@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bench import environment
 from bench.report import FOLDER
-from debiaspl.files import replacing
+from pipelines.files import replacing
 
 
 def main() -> int:

@@ -16,9 +16,9 @@ from PIL import Image
 from pipelines import NAMES, open_source
 from pipelines.augment import cpu, pillow
 from pipelines.augment.policy import plan
-from pipelines.listing import list_images
-from pipelines.options import SourceOptions
 from pipelines.order import Draws, Stream, TrainingOrder
+from pipelines.samples.listing import list_images
+from pipelines.sources.options import SourceOptions
 from pipelines.views import TrainingViews
 from tests.debiaspl.test_objective_oracle import CHOICES, FLOAT32, FLOAT64, check, draw
 from tests.debiaspl.test_step_parity import VARIANTS, _in_float64, assert_equal_steps

@@ -10,7 +10,8 @@ from tests.tools.test_convert_imagenet_to_ffcv import convert, names, photo
 _KILLER = """
 import json, os, random, select, signal, sys, time
 from pathlib import Path
-from pipelines.conversion import convert, session
+from pipelines.beton import convert
+from pipelines.beton import session
 from tools import convert_imagenet_to_ffcv as tool
 
 kills, beton, arguments = int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:]

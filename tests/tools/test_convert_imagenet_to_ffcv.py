@@ -10,15 +10,15 @@ import pytest
 from PIL import Image
 
 from pipelines.errors import DataError
-from pipelines.listing import Listing, list_images
+from pipelines.samples.listing import Listing, list_images
 
 pytest.importorskip("ffcv", reason="the converter writes with ffcv: pip install -e '.[ffcv]'")
 
 from ffcv.reader import Reader
 
-from pipelines.conversion import beton_writer
-from pipelines.conversion import convert as conversion
-from pipelines.conversion.one_image import Encoding
+from pipelines.beton import convert as conversion
+from pipelines.beton import writer as beton_writer
+from pipelines.beton.one_image import Encoding
 from tests.tools.conftest import Loaded
 from tools import convert_imagenet_to_ffcv as converter
 

@@ -13,8 +13,8 @@ from PIL import Image, PngImagePlugin
 
 pytest.importorskip("ffcv", reason="the converter writes with ffcv: pip install -e '.[ffcv]'")
 
-from pipelines.conversion import source_file
-from pipelines.conversion.convert import scan
+from pipelines.beton import source_file
+from pipelines.beton.convert import scan
 from tests.tools.conftest import Loaded
 from tests.tools.test_convert_imagenet_to_ffcv import convert, data, names, originals, photo, stored
 

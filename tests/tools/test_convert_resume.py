@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("ffcv", reason="the converter writes with ffcv: pip install -e '.[ffcv]'")
 
-from pipelines.conversion import session
+from pipelines.beton import session
 from tests.tools.killed_conversion import assert_kills_do_not_matter
 from tests.tools.test_convert_imagenet_to_ffcv import convert, data, names, photo
 
@@ -80,7 +80,7 @@ def unfinished(data: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     with monkeypatch.context() as patch:
         patch.setattr(session, "COMMIT_BYTES", 1)
         patch.setattr(session.Session, "add", interrupted)
-        patch.setattr("pipelines.conversion.convert._TASK", 3)
+        patch.setattr("pipelines.beton.convert._TASK", 3)
         assert convert(data, "--split", "train") == 130
     assert names(data / "ffcv") == ["train.beton.partial", "train.beton.partial.journal"]
     return data

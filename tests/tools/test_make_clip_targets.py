@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.listing import list_images
-from pipelines.split import read_index_file, read_split
+from pipelines.samples.listing import list_images
+from pipelines.samples.split import read_index_file, read_split
 
 TINY = {
     "embed_dim": 16,

@@ -15,8 +15,8 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from pipelines.errors import DataError
-from pipelines.listing import list_images
-from pipelines.split import read_split
+from pipelines.samples.listing import list_images
+from pipelines.samples.split import read_split
 
 SMALL = {"--labels-per-class": "3", "--val-per-class": "20", "--imbalance": "15", "--side": "8"}
 CLASSES = ["0_zero", "1_one", "2_two", "3_three", "4_four", "5_five", "6_six", "7_seven", "8_eight", "9_nine"]

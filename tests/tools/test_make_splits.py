@@ -17,10 +17,10 @@ import pytest
 import torch
 from PIL import Image
 
-from pipelines import subsets
 from pipelines.errors import DataError
-from pipelines.listing import Listing, list_images
-from pipelines.split import read_split
+from pipelines.samples import subsets
+from pipelines.samples.listing import Listing, list_images
+from pipelines.samples.split import read_split
 
 ROOT = Path(__file__).parents[2]
 

@@ -1,0 +1,132 @@
+"""What the loader bench times: the four-view recipe through each pipeline, exactly as training opens it.
+
+A step is 8 labeled images with one weak view and 40 unlabeled ones with two weak and two strong views: 48 decodes at
+best, 168 views.
+"""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines import open_source
+from pipelines.augment import gpu
+from pipelines.augment.policy import plan
+from pipelines.errors import DataError, MissingDependency
+from pipelines.feed import Feed
+from pipelines.order import Stream, TrainingOrder
+from pipelines.samples.listing import Listing
+from pipelines.sources.options import SourceOptions
+from pipelines.views import TrainingViews
+
+LABELED, UNLABELED = 8, 40  # images a step
+STEP = LABELED + UNLABELED
+LABELED_VIEWS, UNLABELED_VIEWS = TrainingViews(weak=1), TrainingViews(weak=2, strong=2)
+VIEWS = LABELED * LABELED_VIEWS.count + UNLABELED * UNLABELED_VIEWS.count
+PLAIN = TrainingViews(weak=UNLABELED_VIEWS.count)
+"""The unlabeled images' views without RandAugment: the same crops and flips, which do not depend on what follows."""
+
+Epoch = Callable[[], NDArray[np.int64]]
+"""Loads every image once; returns their indices."""
+
+
+def streams(listing: Listing) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Every sixth image is labeled, so that an epoch of both streams is each image once."""
+    labeled = listing.positions % (STEP // LABELED) == 0
+    return listing.positions[labeled], listing.positions[~labeled]
+
+
+def orders(listing: Listing, steps: int | None = None) -> tuple[TrainingOrder, TrainingOrder]:
+    """The labeled and the unlabeled stream's, in epochs of ``steps`` steps; usually of all images."""
+    labeled, unlabeled = streams(listing)
+    steps = steps or len(listing) // STEP
+    return (
+        TrainingOrder(labeled, seed=0, stream=Stream.LABELED, batch=LABELED, groups=1, steps=steps, continuous=True),
+        TrainingOrder(
+            unlabeled, seed=0, stream=Stream.UNLABELED, batch=UNLABELED, groups=1, steps=steps, continuous=False
+        ),
+    )
+
+
+def open_feed(
+    name: str,
+    listing: Listing,
+    root: Path,
+    threads: int,
+    unlabeled_views: TrainingViews = UNLABELED_VIEWS,
+    steps: int | None = None,
+    labeled_views: TrainingViews = LABELED_VIEWS,
+    cache: Literal["auto", "page"] = "auto",
+) -> Feed:
+    """One of our pipelines over the corpus at ``root``."""
+    options = SourceOptions(threads=threads, beton=beton(root, threads) if name == "ffcv" else None, cache=cache)
+    labeled, unlabeled = orders(listing, steps)
+    first = open_source(name, listing, labeled, labeled_views, options)
+    try:
+        second = open_source(name, listing, unlabeled, unlabeled_views, options)
+    except BaseException:
+        first.close()
+        raise
+    return Feed(first, second, prefetch=2)
+
+
+def beton(root: Path, threads: int) -> Path:
+    """The corpus as ffcv wants it, converted once, by the users' own tool."""
+    path = root / "ffcv" / "train.beton"
+    if path.exists():
+        return path
+    if find_spec("ffcv") is None:
+        raise MissingDependency("needs ffcv, which is not installed. Run: pip install -e '.[ffcv]'")
+    tool = Path(__file__).parents[1] / "tools" / "convert_imagenet_to_ffcv.py"
+    command = [sys.executable, str(tool), "--data", str(root), "--split", "train", "--workers", str(threads)]
+    done = subprocess.run(command, check=False, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    if done.returncode or not path.exists():
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise DataError(f"{tool.name} could not convert the corpus {root}: {last}")
+    return path
+
+
+def epoch_of(feed: Feed) -> Epoch:
+    """One epoch through the feed."""
+
+    def epoch() -> NDArray[np.int64]:
+        return np.concatenate([np.concatenate([views.index.numpy() for views in batch]) for batch in feed])
+
+    return epoch
+
+
+def left_to_device(feed: Feed, listing: Listing) -> Epoch:
+    """One epoch of a feed of PLAIN views, with what the host has to prepare for the device's RandAugment.
+
+    The device's own work is left out. Planning is paid twice here, which is little, and not in our favour.
+    """
+    _, order = orders(listing)
+    weak, size = UNLABELED_VIEWS.weak, UNLABELED_VIEWS.size
+
+    def epoch() -> NDArray[np.int64]:
+        seen = []
+        for batch, draws in zip(feed, order.groups(0, 0), strict=True):
+            sizes = listing.heights[draws.index], listing.widths[draws.index]
+            todo = plan(UNLABELED_VIEWS, order.seed, order.stream, draws, *sizes)
+            gpu.parameters(todo.op[weak:], todo.level[weak:], size, size)
+            seen += [views.index.numpy() for views in batch]
+        return np.concatenate(seen)
+
+    return epoch
+
+
+def checked(name: str, epoch: Epoch, listing: Listing) -> Callable[[], int]:
+    """One round's work, which must have met every image once."""
+
+    def run_epoch() -> int:
+        seen = epoch()
+        if not np.array_equal(np.sort(seen), listing.positions):
+            raise RuntimeError(f"{name} did not load each of the {len(listing)} images once ({len(seen)} loaded).")
+        return len(seen)
+
+    return run_epoch

@@ -1,0 +1,1 @@
+"""``python -m bench loader``: source images per second of every pipeline."""

@@ -1,0 +1,203 @@
+"""Where a source image's time goes: CPU milliseconds of each stage of the ffcv and the torchvision pipeline.
+
+Every stage runs on one thread over the same images and plans as the pipeline, from memory to memory. The
+whole is the pipeline with one thread; what no stage explains (memory for the batches, handing them from thread to
+thread) is the rest. CPU time of the process, not time on the wall: the pipelines plan beside their threads' work.
+"""
+
+import io
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from bench import report
+from bench.four_views import LABELED_VIEWS, STEP, UNLABELED_VIEWS, epoch_of, open_feed, orders
+from bench.measure import Contestant, Measurement, Spread, measure
+from bench.yardsticks.decode_only import DecodeOnly
+from pipelines.augment import cpu, pillow
+from pipelines.augment.ops import Op
+from pipelines.augment.policy import Plan, plan
+from pipelines.augment.randaugment import tables
+from pipelines.order import Draws
+from pipelines.samples.listing import Listing
+
+_STEPS = 5
+STAGES = ("read", "decode", "plan", "crop", "strong")
+REST = "hand-over and the rest"
+
+
+class _Group(NamedTuple):
+    """One group of one stream, and what its stages start from."""
+
+    draws: Draws
+    todo: Plan
+    plain: Plan  # todo without RandAugment
+    strong: slice  # its strong views
+
+
+def planning_seconds(listing: Listing, steps: int = 50) -> float:
+    """The median time that one thread takes to plan a step."""
+    taken = []
+    for step in range(steps):
+        begin = time.perf_counter()
+        _plan(listing, step % (len(listing) // STEP))
+        taken.append(time.perf_counter() - begin)
+    return float(np.median(taken))
+
+
+def _plan(listing: Listing, step: int) -> list[tuple[Draws, Plan]]:
+    """The labeled and the unlabeled group of a step, planned as the sources do it."""
+    groups = []
+    for order, views in zip(orders(listing), (LABELED_VIEWS, UNLABELED_VIEWS), strict=True):
+        draws = order.draws(0, step * order.batch, order.batch)
+        sizes = listing.heights[draws.index], listing.widths[draws.index]
+        groups.append((draws, cpu.compiled(plan(views, order.seed, order.stream, draws, *sizes))))
+    return groups
+
+
+def section(listing: Listing, root: Path, names: list[str], rounds: int) -> report.Section:
+    """The table: a row for each stage, two columns for each of the two pipelines that is among ``names``."""
+    groups = _groups(listing, min(_STEPS, len(listing) // STEP))
+    with ExitStack() as opened:
+        stages: dict[str, dict[str, Contestant]] = {}
+        if "ffcv" in names:
+            stages["ffcv"] = _of_ffcv(groups, listing, root, opened)
+        if "torchvision" in names:
+            stages["torchvision"] = _of_torchvision(groups, listing)
+        for name, own in stages.items():
+            feed = open_feed(name, listing, root, threads=1, steps=len(groups) // 2)
+            opened.callback(feed.close)
+            own["whole"] = Contestant("whole", _counted(groups, epoch_of(feed)), partial(feed.seek, 0, 0, 0))
+        contestants = [
+            Contestant(f"{name}: {stage}", each.run, each.setup)
+            for name, own in stages.items()
+            for stage, each in own.items()
+        ]
+        measured = measure(contestants, unit="images/s of CPU time", rounds=rounds, clock=time.process_time)
+    return report.Section(
+        "Stages, CPU ms per source image",
+        _rows(measured, list(stages)),
+        "Median and quartiles, each stage on one thread over the same images and plans; ffcv's crop and strong: what "
+        "the compiled function takes longer with them than without. Strong: RandAugment of two of an unlabeled image's "
+        f"four views. {REST.capitalize()}: the whole pipeline with one thread, less its stages (fresh memory for the "
+        "batches, queues, threads).",
+        {"measurement": measured},
+    )
+
+
+def _rows(measured: Measurement, names: list[str]) -> tuple[tuple[str, ...], ...]:
+    columns = []
+    for name in names:
+        each = _milliseconds(measured, name)
+        whole = float(np.median(each["whole"]))
+        spreads = {stage: Spread.of(values) for stage, values in each.items()}
+        columns.append([f"{ms.median:.3f} ({ms.low:.3f}–{ms.high:.3f})" for ms in spreads.values()])
+        columns.append([f"{ms.median / whole:.1%}" for ms in spreads.values()])
+    header = ("stage", *(heading for name in names for heading in (name, "share")))
+    return (header, *zip((*STAGES, REST, "whole"), *columns, strict=True))
+
+
+def _milliseconds(measured: Measurement, name: str) -> dict[str, NDArray[np.float64]]:
+    """Stage → CPU milliseconds of an image in each round."""
+    each = {stage: 1000 / np.array(measured[f"{name}: {stage}"].rates) for stage in (*STAGES, "whole")}
+    if name == "ffcv":  # there, crop and strong include what comes before them
+        each["strong"] = each["strong"] - each["crop"]
+        each["crop"] = each["crop"] - each["decode"] - each["read"]
+    whole = each.pop("whole")
+    return {**each, REST: whole - sum(each.values()), "whole": whole}
+
+
+def _groups(listing: Listing, steps: int) -> list[_Group]:
+    groups = []
+    for step in range(steps):
+        for (draws, todo), views in zip(_plan(listing, step), (LABELED_VIEWS, UNLABELED_VIEWS), strict=True):
+            plain = todo._replace(op=np.full_like(todo.op, Op.Identity))
+            groups.append(_Group(draws, todo, plain, slice(views.weak, views.count)))
+    return groups
+
+
+def _counted(groups: list[_Group], work: Callable[[], object]) -> Callable[[], int]:
+    """``work``, which does all of the groups' images."""
+
+    def run() -> int:
+        work()
+        return sum(len(group.draws.index) for group in groups)
+
+    return run
+
+
+def _of_ffcv(groups: list[_Group], listing: Listing, root: Path, opened: ExitStack) -> dict[str, Contestant]:
+    """In the pipeline a view is cut from an image that is still in the processor's cache, which a stage by itself would
+    not meet: so "crop" is decoding and cutting, "strong" is all three, and ``_milliseconds`` takes the differences.
+    """
+    from pipelines.beton.decode_and_cut import decode_and_cut
+    from pipelines.beton.reader import open_beton  # only here: it needs ffcv
+
+    beton, table = open_beton(root / "ffcv" / "train.beton"), tables(UNLABELED_VIEWS.size, UNLABELED_VIEWS.size)
+    decoding = DecodeOnly([listing.path(index) for group in groups for index in group.draws.index.tolist()], threads=1)
+    opened.callback(decoding.close)
+    stored = [beton.stored.at(group.draws.index) for group in groups]
+    cut = [np.zeros((len(g.todo.crop), len(g.draws.index), g.todo.size, g.todo.size, 3), np.uint8) for g in groups]
+
+    def read() -> None:
+        for of_group in stored:
+            for offset, length in zip(of_group.offset.tolist(), of_group.length.tolist(), strict=True):
+                beton.content[offset : offset + length].copy()
+
+    def decode_and(plans: list[Plan]) -> Callable[[], None]:
+        def work() -> None:
+            for todo, of_group, views in zip(plans, stored, cut, strict=True):
+                count = len(of_group.raw)
+                failed = np.zeros(count, np.bool_)
+                decode_and_cut(beton.content, of_group, todo, table, 0, count, views, failed)
+                assert not failed.any()
+
+        return work
+
+    return {
+        "read": Contestant("read", _counted(groups, read)),
+        "decode": Contestant("decode", _counted(groups, decoding.epoch)),
+        "plan": Contestant("plan", _counted(groups, lambda: [_plan(listing, s) for s in range(len(groups) // 2)])),
+        "crop": Contestant("crop", _counted(groups, decode_and([group.plain for group in groups]))),
+        "strong": Contestant("strong", _counted(groups, decode_and([group.todo for group in groups]))),
+    }
+
+
+def _of_torchvision(groups: list[_Group], listing: Listing) -> dict[str, Contestant]:
+    samples = [(group, at) for group in groups for at in range(len(group.draws.index))]
+    paths = [listing.path(int(group.draws.index[at])) for group, at in samples]
+    encoded = [path.read_bytes() for path in paths]
+    images = [pillow.decode(path) for path in paths]
+    todo: list[tuple[Image.Image, list[tuple[int, int]]]] = []  # strong crops, and what to do with them
+    for (group, at), image in zip(samples, images, strict=True):
+        for view, cut in list(enumerate(pillow.execute(image, group.plain, at)))[group.strong]:
+            drawn = zip(group.todo.op[view, at].tolist(), group.todo.level[view, at].tolist(), strict=True)
+            todo.append((Image.fromarray(cut), list(drawn)))
+
+    def decode() -> None:
+        for jpeg in encoded:
+            Image.open(io.BytesIO(jpeg)).convert("RGB")
+
+    def crop() -> None:
+        for (group, at), image in zip(samples, images, strict=True):
+            pillow.execute(image, group.plain, at)
+
+    def augment() -> None:
+        for cut, drawn in todo:
+            for op, level in drawn:
+                cut = pillow.apply(Op(op), level, cut)
+
+    return {
+        "read": Contestant("read", _counted(groups, lambda: [path.read_bytes() for path in paths])),
+        "decode": Contestant("decode", _counted(groups, decode)),
+        "plan": Contestant("plan", _counted(groups, lambda: [_plan(listing, s) for s in range(len(groups) // 2)])),
+        "crop": Contestant("crop", _counted(groups, crop)),
+        "strong": Contestant("strong", _counted(groups, augment)),
+    }

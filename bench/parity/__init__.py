@@ -1,0 +1,1 @@
+"""``python -m bench parity``: how far each pipeline and executor is from Pillow."""

@@ -1,0 +1,1 @@
+"""``python -m bench resize``: every way to cut and resize a crop."""

@@ -1,0 +1,1 @@
+"""``python -m bench step`` and ``ranks``: optimisation steps per second."""

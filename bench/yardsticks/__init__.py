@@ -1,0 +1,1 @@
+"""What ours is measured against: the published habits, stock graphs, and limits."""

@@ -1,0 +1,206 @@
+"""Converts the files of one listing: threads prepare the samples, in listing order, and a session stores them."""
+
+import csv
+import hashlib
+import time
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict
+from datetime import UTC, datetime
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import features
+from tqdm import tqdm
+
+from pipelines.beton import turbojpeg
+from pipelines.beton.one_image import Encoding, Fate, StoredImage, stored_image
+from pipelines.beton.session import FILES, Session, finished, unwritable
+from pipelines.errors import DataError
+from pipelines.samples.folder_scan import scan_classes, scan_flat, shown
+from pipelines.samples.listing import UNKNOWN, Listing
+
+_TASK = 16
+"""Files per task of a thread."""
+_TASK_BYTES = 1 << 21
+"""Memory that a task reads into, and that the next one reuses; files that do not fit get their own."""
+_MOST_BYTES = 1 << 25
+"""A task ends early with so many bytes: its memory does not follow the sizes of the images."""
+_AHEAD = 2
+"""Tasks per worker whose results may wait for their turn."""
+
+
+def scan(root: Path, *, labeled: bool = True) -> Listing:
+    """The listing without the images' sizes: no file is opened twice. Raises DataError for a folder without images."""
+    if not root.is_dir():
+        raise DataError(
+            f"There is no data folder {root}. It should hold {'one folder per class with ' if labeled else ''}images; "
+            "name another with --data."
+        )
+    found = scan_classes(str(root)) if labeled else scan_flat(str(root))
+    nothing = np.zeros(len(found.names), np.int32)
+    labels = found.labels if labeled else np.full(len(found.names), UNKNOWN, np.int64)
+    return Listing(root, found.classes, found.names, labels, nothing, nothing)
+
+
+def convert(
+    listing: Listing,
+    beton: Path,
+    encoding: Encoding,
+    workers: int,
+    *,
+    positions: NDArray[np.int64] | None = None,
+    shard: str = "",
+    resume: bool = False,
+    strict: bool = False,
+) -> None:
+    """Write ``beton`` of the samples at ``positions`` (None: all), with its sidecar, records and list of odd files.
+
+    Raises DataError where files cannot be read or written, or (``strict``) where one cannot be stored.
+    """
+    chosen = listing.positions if positions is None else np.sort(positions)
+    identity = identity_of(listing, chosen, encoding, shard)
+    try:
+        if resume and finished(beton, identity):
+            print(f"{beton} is complete already.")
+            return
+        session = Session(beton, len(chosen), identity, resume)
+    except OSError as error:
+        raise unwritable(beton, error) from error
+    try:
+        begin = time.monotonic()
+        _fill(session, listing, chosen, encoding, workers, strict)
+        sidecar = session.finish(facts(listing.classes, len(listing), len(chosen)))
+    except BaseException as error:
+        # What is committed is kept for --resume, unless the user asked for all or nothing.
+        session.close()
+        if strict or not session.committed:
+            session.discard()
+        if isinstance(error, OSError):
+            raise unwritable(beton, error) from error
+        raise
+    report(beton, sidecar, len(chosen), time.monotonic() - begin)
+
+
+def _fill(
+    session: Session, listing: Listing, chosen: NDArray[np.int64], encoding: Encoding, workers: int, strict: bool
+) -> None:
+    with tqdm(total=len(chosen), initial=session.done, desc=listing.root.name, unit=" images", smoothing=0.05) as bar:
+        for images in prepared(listing, chosen[session.done :], encoding, workers):
+            if strict and (refused := next((image for image in images if image.fate == Fate.LEFT_OUT), None)):
+                raise DataError(
+                    f"Cannot store {listing.path(refused.position)}: {refused.reason}. "
+                    "Replace the file or take it out of the data, or leave out --strict."
+                )
+            session.add((image, listing.paths[image.position]) for image in images)
+            bar.update(len(images))
+
+
+def prepared(
+    listing: Listing, chosen: NDArray[np.int64], encoding: Encoding, workers: int
+) -> Iterator[list[StoredImage]]:
+    """All images in order, prepared by ``workers`` threads; their bytes are there until the next ones are asked for.
+
+    Threads, not processes: reading, decoding, resizing, encoding and hashing all happen without the GIL.
+    """
+    root, ahead = f"{listing.root}/", workers * _AHEAD
+    free = deque(memoryview(bytearray(_TASK_BYTES)) for _ in range(ahead + 1))
+
+    def prepare(first: int, last: int, memory: memoryview) -> list[StoredImage]:
+        images, left = [], _MOST_BYTES
+        for position, label in zip(
+            chosen[first:last].tolist(), listing.labels[chosen[first:last]].tolist(), strict=True
+        ):
+            image = stored_image(root + listing.paths[position], position, label, encoding, memory)
+            images.append(image)
+            if isinstance(image.content, memoryview) and image.content.obj is memory.obj:
+                memory = memory[len(image.content) :]
+            if (left := left - len(image.content)) < 0:
+                break
+        return images
+
+    waiting: deque[tuple[int, int, memoryview, Future[list[StoredImage]]]] = deque()
+
+    def first_task() -> Iterator[list[StoredImage]]:
+        first, last, memory, future = waiting.popleft()
+        yield (images := future.result())
+        while (first := first + len(images)) < last:  # large images: the rest of the task, which nobody waited for
+            yield (images := prepare(first, last, memory))
+        free.append(memory)
+
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="convert")
+    try:
+        for first in range(0, len(chosen), _TASK):
+            last, memory = min(first + _TASK, len(chosen)), free.popleft()
+            waiting.append((first, last, memory, pool.submit(prepare, first, last, memory)))
+            if len(waiting) > ahead:
+                yield from first_task()
+        while waiting:
+            yield from first_task()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def identity_of(listing: Listing, chosen: NDArray[np.int64], encoding: Encoding, shard: str) -> dict[str, Any]:
+    """All that shapes the file's bytes."""
+    return {
+        "fingerprint": listing.fingerprint,
+        "positions": hashlib.sha256(np.ascontiguousarray(chosen, "<i8").tobytes()).hexdigest(),
+        "parameters": {
+            **asdict(encoding),
+            "filter": "LANCZOS",
+            "shard": shard or None,
+            "flat": not listing.classes,
+        },
+        "versions": dict(versions()),
+    }
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Of whatever shapes the bytes; another one may encode differently."""
+    found = {name: _version(name) for name in ("ffcv", "pillow", "numpy", "debiaspl")}
+    return {
+        **found,
+        "libjpeg-turbo (Pillow's own)": features.version("libjpeg_turbo") or "none",
+        "libjpeg-turbo (system)": turbojpeg.version(),
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # ours, run from a checkout
+        return "not installed"
+
+
+def facts(classes: Sequence[str], listed: int, asked: int) -> dict[str, Any]:
+    """What the sidecar says besides the identity and what the session counts."""
+    date = datetime.now(UTC).isoformat(timespec="seconds")
+    return {"listed": listed, "asked": asked, "date": date, "classes": list(classes)}
+
+
+def report(beton: Path, sidecar: dict[str, Any], asked: int, seconds: float) -> None:
+    """The table at the end: what became of all files, and what was odd about some."""
+    fates = {words: count for words, count in sidecar["fates"].items() if count}
+    rows = [(words, "", count) for words, count in fates.items()] + odd_kinds(Path(f"{beton}{FILES}"))
+    print(f"{beton}: {sidecar['count']} of {asked} images, {sidecar['bytes'] / 2**20:,.1f} MiB, {seconds:,.1f} s")
+    for words, kind, count in rows:
+        print(f"  {count:>9,}  {words}{f': {kind}' if kind else ''}")
+    if any(kind for _, kind, _ in rows):
+        print(f"  By name in {beton}{FILES}")
+
+
+def odd_kinds(files: Path) -> list[tuple[str, str, int]]:
+    """(fate, what is odd, how many files)."""
+    kinds: Counter[tuple[str, str]] = Counter()
+    with files.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+        for row in csv.DictReader(file):
+            for note in row["reason"].split("; "):
+                kinds[row["fate"], shown(note.partition(": ")[0])] += 1
+    return [(fate, kind, count) for (fate, kind), count in sorted(kinds.items())]

@@ -1,0 +1,114 @@
+"""Joins the parts that several machines made into one file, whose bytes are those of one machine's conversion."""
+
+import csv
+import hashlib
+import heapq
+import re
+import time
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from pipelines.beton.convert import facts, report
+from pipelines.beton.one_image import Fate, StoredImage, digest
+from pipelines.beton.session import FILES, Session, differences, finished, identity_in, read_sidecar, unwritable
+from pipelines.beton.verify import read_records
+from pipelines.errors import DataError
+
+_BATCH = 64
+"""Samples in memory at a time."""
+
+
+def merge(beton: Path, resume: bool) -> None:
+    """Write ``beton`` from its parts, which stay. Raises DataError where one is missing, damaged, or of other data."""
+    parts = _parts(beton)
+    sidecars = [read_sidecar(part) for part in parts]
+    for part, sidecar in zip(parts, sidecars, strict=True):
+        if other := differences(_common(sidecars[0]), _common(sidecar)):
+            raise DataError(f"{part} does not fit {parts[0]}: {other}. Convert the parts alike.")
+    positions = np.concatenate([_positions(*each) for each in zip(parts, sidecars, strict=True)])
+    if len(positions) and not (np.diff(positions) > 0).all():
+        raise DataError(f"The parts of {beton} hold samples twice, or in another order: they are of different splits.")
+    shared = _common(sidecars[0])
+    identity = {**shared, "positions": hashlib.sha256(positions.astype("<i8").tobytes()).hexdigest()}
+    if resume and finished(beton, identity):
+        print(f"{beton} is complete already.")
+        return
+    begin = time.monotonic()
+    try:
+        session = Session(beton, len(positions), identity, resume)
+    except OSError as error:
+        raise unwritable(beton, error) from error
+    try:
+        with tqdm(total=len(positions), initial=session.done, desc=f"merging {beton.name}", unit=" images") as bar:
+            images = islice((each for part in parts for each in _images(part)), session.done, None)
+            while batch := list(islice(images, _BATCH)):
+                session.add(batch)
+                bar.update(len(batch))
+        sidecar = session.finish(facts(sidecars[0]["classes"], sidecars[0]["listed"], len(positions)))
+    except BaseException as error:
+        session.close()
+        if not session.committed:
+            session.discard()
+        if isinstance(error, OSError):
+            raise unwritable(beton, error) from error
+        raise
+    report(beton, sidecar, len(positions), time.monotonic() - begin)
+
+
+def _parts(beton: Path) -> list[Path]:
+    """All parts of one conversion, in order."""
+    pattern = re.compile(re.escape(beton.name) + r"\.part-(\d+)-of-(\d+)")
+    found = [match for path in beton.parent.glob(f"{beton.name}.part-*") if (match := pattern.fullmatch(path.name))]
+    counts = {int(match[2]) for match in found}
+    if len(counts) != 1:
+        several = f"parts of several conversions, of {sorted(counts)} parts" if counts else "no parts"
+        raise DataError(f"There are {several} of {beton}. Make all parts with --shard 1/N … N/N, and no others.")
+    count, numbers = counts.pop(), {int(match[1]) for match in found}
+    if missing := sorted(set(range(1, count + 1)) - numbers):
+        raise DataError(f"Of the {count} parts of {beton} there are no {missing}. Copy them to {beton.parent}.")
+    return [beton.with_name(f"{beton.name}.part-{number}-of-{count}") for number in range(1, count + 1)]
+
+
+def _common(sidecar: dict[str, Any]) -> dict[str, Any]:
+    """What all parts share: the merged file's identity but for its positions."""
+    identity = identity_in(sidecar)
+    return {**identity, "positions": None, "parameters": {**identity["parameters"], "shard": None}}
+
+
+def _positions(part: Path, sidecar: dict[str, Any]) -> NDArray[np.int64]:
+    left_out = np.asarray([position for position, _, _ in sidecar["left_out"]], np.int64)
+    return np.sort(np.concatenate([read_records(part)["position"], left_out]))
+
+
+def _images(part: Path) -> Iterator[tuple[StoredImage, str]]:
+    """A part's samples, those left out too, in listing order, each with its path where the list of odd files has it."""
+    odd: dict[int, tuple[str, str]] = {}
+    left_out: list[tuple[StoredImage, str]] = []
+    with Path(f"{part}{FILES}").open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+        for row in csv.DictReader(file):
+            position = int(row["index"])
+            if row["fate"] == Fate.LEFT_OUT.words:
+                left_out.append((StoredImage(position, -1, Fate.LEFT_OUT, reason=row["reason"]), row["path"]))
+            else:
+                odd[position] = row["path"], row["reason"]
+    return heapq.merge(_stored(part, odd), left_out, key=lambda each: each[0].position)
+
+
+def _stored(part: Path, odd: dict[int, tuple[str, str]]) -> Iterator[tuple[StoredImage, str]]:
+    with part.open("rb") as file:
+        for row in read_records(part):
+            position, size = int(row["position"]), int(row["size"])
+            file.seek(int(row["ptr"]))
+            content = file.read(size)
+            if digest(content) != row["digest"]:
+                raise DataError(f"{part} is damaged at sample {position}. Copy it again, or convert that part again.")
+            path, reason = odd.get(position, ("", ""))
+            place = Fate(int(row["fate"])), content, int(row["width"]), int(row["height"])
+            digests = int(row["digest"]), int(row["source"])
+            yield StoredImage(position, int(row["label"]), *place, *digests, reason), path

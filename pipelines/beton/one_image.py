@@ -1,0 +1,235 @@
+"""What becomes of one file: its bytes as they are, a smaller JPEG, its pixels, or nothing; and why.
+
+Pillow is the judge, as in the torchvision pipeline: what it decodes is stored, what it refuses is left out. It is asked
+only where a JPEG's markers, or libturbojpeg, leave a doubt.
+"""
+
+import io
+import threading
+import zlib
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from pipelines import keyed_random
+from pipelines.beton.jpeg_markers import START, Buffer, Markers, is_ended, markers_of
+from pipelines.beton.source_file import Refused, read_file
+from pipelines.beton.turbojpeg import Decoder
+from pipelines.errors import DataError
+
+MOST_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+"""Where Pillow, and so torchvision, speaks of a decompression bomb."""
+_LONGEST_SIDE = 65535
+"""The .beton has 16 bits for it."""
+_ORIENTATION = 0x0112
+_PNG = b"\x89PNG\r\n\x1a\n"
+
+
+class Fate(IntEnum):
+    """What is in the .beton for a file; stored in its records."""
+
+    KEPT = 0  # a JPEG's own bytes
+    ENCODED = 1  # a new JPEG
+    PIXELS = 2
+    LEFT_OUT = 3
+
+    @property
+    def words(self) -> str:
+        return ("kept as it is", "encoded as JPEG", "stored as pixels", "left out")[self]
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How images are stored. All of it shapes the bytes, so all of it must agree when a conversion is resumed."""
+
+    max_resolution: int | None = None  # longest side in pixels; None: never resized
+    quality: int = 90
+    mode: Literal["jpeg", "raw", "proportion"] = "jpeg"
+    raw_share: float = 0.5  # of the images, where mode is "proportion"
+    check: Literal["header", "decode"] = "header"
+
+    def raw(self, position: int) -> bool:
+        """Whether the sample's pixels are stored: a keyed choice, the same in any shard, subset or resumed run."""
+        if self.mode == "proportion":
+            return bool(keyed_random.uniform(0, position) < self.raw_share)
+        return self.mode == "raw"
+
+
+class StoredImage(NamedTuple):
+    """One sample as it goes into the file."""
+
+    position: int  # in the listing
+    label: int
+    fate: Fate
+    content: Buffer = b""  # may lie in the memory that the file was read into
+    width: int = 0
+    height: int = 0
+    digest: int = 0  # of the content
+    source: int = 0  # of the file
+    reason: str = ""  # "kind: detail; kind: detail", empty where nothing is odd about the file
+
+
+class _Picture(NamedTuple):
+    """A file that was looked at: either its own bytes will do, or there are pixels."""
+
+    size: tuple[int, int]
+    keep: bool
+    pixels: Image.Image | None
+    notes: list[str]
+
+
+_own = threading.local()
+
+
+def digest(content: Buffer) -> int:
+    """CRC-32, computed without the GIL: any damage of up to 32 bits in a row shows, any other but once in 2**32.
+
+    SHA-256 would take as long as reading and writing together.
+    """
+    return zlib.crc32(content)
+
+
+def stored_image(path: str, position: int, label: int, encoding: Encoding, memory: memoryview) -> StoredImage:
+    """Read, check and, where it must be, convert one file. Raises DataError where reading fails for no fault of its.
+
+    The file is read into ``memory`` where it fits: fresh memory would cost as much as the reading.
+    """
+    try:
+        data = read_file(path, memory)
+        picture = _looked_at(path, data, encoding, encoding.raw(position))
+        content, size, fate = _content(data, picture, encoding, encoding.raw(position))
+    except Refused as refused:
+        return StoredImage(position, label, Fate.LEFT_OUT, reason=_one_line(str(refused)))
+    source = digest(data)
+    own = source if fate == Fate.KEPT else digest(content)
+    return StoredImage(position, label, fate, content, *size, own, source, "; ".join(map(_one_line, picture.notes)))
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split()).replace(";", ",")
+
+
+def _looked_at(path: str, data: Buffer, encoding: Encoding, raw: bool) -> _Picture:
+    markers = markers_of(data) if data[:3] == START else None
+    if markers is not None:
+        _refuse_absurd(markers.width, markers.height)
+        if markers.common and is_ended(data, markers):
+            shrink = (
+                encoding.max_resolution is not None and max(markers.width, markers.height) > encoding.max_resolution
+            )
+            size, notes = (markers.width, markers.height), _notes_of(markers)
+            if not (raw or shrink or encoding.check == "decode"):
+                return _Picture(size, True, None, notes)
+            if not shrink and (pixels := _decoded(data, markers, scratch=not raw)) is not None:
+                return _Picture(size, not raw, Image.fromarray(pixels) if raw else None, notes)
+    return _by_pillow(path, data, markers)
+
+
+def _notes_of(markers: Markers) -> list[str]:
+    notes = ["grey JPEG"] if markers.components == 1 else []
+    if markers.orientation != 1:
+        notes.append(f"EXIF rotation ignored, as torchvision does: orientation {markers.orientation}")
+    if markers.several:
+        notes.append("several pictures in one file: the first is read")
+    return notes
+
+
+def _refuse_absurd(width: int, height: int) -> None:
+    if width * height > MOST_PIXELS or max(width, height) > _LONGEST_SIDE:
+        raise Refused(f"absurd dimensions: {width} × {height}, refused before decoding")
+
+
+def _decoded(data: Buffer, markers: Markers, scratch: bool) -> NDArray[np.uint8] | None:
+    """uint8 [height, width, 3], in memory that the next call overwrites where ``scratch``; None where libturbojpeg
+    reports anything: then Pillow says how bad it is.
+    """
+    if not hasattr(_own, "decoder"):
+        _own.decoder, _own.memory = Decoder(), np.empty(0, np.uint8)
+    count = 3 * markers.width * markers.height
+    if scratch and len(_own.memory) < count:
+        _own.memory = np.empty(count, np.uint8)
+    memory = _own.memory[:count] if scratch else np.empty(count, np.uint8)
+    pixels = memory.reshape(markers.height, markers.width, 3)
+    try:
+        _own.decoder.decode(data, pixels)
+    except (DataError, ValueError) as error:
+        _own.warning = str(error).rpartition("the image: ")[2]
+        return None
+    return pixels
+
+
+def _by_pillow(path: str, data: Buffer, markers: Markers | None) -> _Picture:
+    """Decode with Pillow, which is the judge. Also what names a file's kind, where that is not what its name says."""
+    _own.warning, warning = "", getattr(_own, "warning", "")
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            _refuse_absurd(*image.size)
+            notes, jpeg = _kinds(path, data, image), image.format in ("JPEG", "MPO")
+            image.load()
+            keep = jpeg and image.mode in ("RGB", "L")
+            pixels = image.convert("RGB")
+    except (Refused, MemoryError):
+        raise
+    except Image.DecompressionBombError as error:
+        raise Refused(f"absurd dimensions: {error}") from error
+    except UnidentifiedImageError as error:
+        raise Refused("truncated: it ends within its header" if markers is None and data[:3] == START
+                       else "not an image") from error  # fmt: skip
+    except Exception as error:  # Pillow's plug-ins raise whatever the damage makes them raise
+        cut = "truncated" in str(error).lower()
+        raise Refused(f"{'truncated' if cut else 'damaged'}: {error or type(error).__name__}") from error
+    if keep and markers is not None and not is_ended(data, markers):
+        notes.append("no end-of-image marker: it decodes all the same")
+    elif keep and warning:
+        notes.append(f"libjpeg warns: {warning}")
+    return _Picture(pixels.size, keep, pixels, notes)
+
+
+def _kinds(path: str, data: Buffer, image: Image.Image) -> list[str]:
+    """What is odd about an opened file."""
+    notes, suffix, kind = [], Path(path).suffix.lower(), image.format or "?"
+    if kind != "MPO" and Image.registered_extensions().get(suffix) != kind:
+        notes.append(f"{kind} named {Path(path).suffix}")
+    if kind in ("JPEG", "MPO") and image.mode == "L":
+        notes.append("grey JPEG")
+    elif image.mode == "CMYK":
+        notes.append("CMYK")
+    elif image.mode.startswith("I") or (data[:8] == _PNG and data[24] == 16):
+        notes.append("16 bits: cut to 8 as Pillow does")
+    elif image.mode not in ("RGB", "L"):
+        notes.append(f"mode {image.mode}")
+    if (frames := getattr(image, "n_frames", 1)) > 1:
+        notes.append(
+            "several pictures in one file: the first is read" if kind == "MPO" else f"animated: the first of {frames}"
+        )
+    if (orientation := image.getexif().get(_ORIENTATION, 1)) != 1:
+        notes.append(f"EXIF rotation ignored, as torchvision does: orientation {orientation}")
+    return notes
+
+
+def _content(data: Buffer, picture: _Picture, encoding: Encoding, raw: bool) -> tuple[Buffer, tuple[int, int], Fate]:
+    limit = encoding.max_resolution
+    shrink = limit is not None and max(picture.size) > limit
+    if picture.keep and not (raw or shrink):
+        return data, picture.size, Fate.KEPT
+    pixels = picture.pixels
+    assert pixels is not None, "whoever does not decode keeps the bytes"
+    if shrink and limit is not None:
+        pixels = _shrunk(pixels, limit)
+    if raw or not (picture.keep or shrink):  # a PNG's pixels stay what they are
+        return pixels.tobytes(), pixels.size, Fate.PIXELS
+    buffer = io.BytesIO()
+    pixels.save(buffer, "JPEG", quality=encoding.quality)
+    return buffer.getvalue(), pixels.size, Fate.ENCODED
+
+
+def _shrunk(image: Image.Image, longest: int) -> Image.Image:
+    """The image with its longer side ``longest``, the other one rounded down as FFCV does, but at least one pixel."""
+    scale = longest / max(image.size)
+    size = (max(1, int(image.width * scale)), max(1, int(image.height * scale)))
+    return image.resize(size, Image.Resampling.LANCZOS)

@@ -1,0 +1,192 @@
+"""Writes a .beton: where each sample's bytes lie, and the tables that FFCV's own Reader finds them by.
+
+The layout is a pure function of the samples' sizes, in order: so a resumed conversion and merged shards give the bytes
+of an uninterrupted one. No sample crosses a page's border, as in FFCV's files. The page is 8 MiB; where a sample is
+larger it doubles until the sample fits, which breaks nothing before it, since large pages end where small ones do.
+"""
+
+import errno
+import fcntl
+import hashlib
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.beton.format import (
+    ALLOC_TABLE_TYPE,
+    CURRENT_VERSION,
+    TYPE_ID_HANDLER,
+    FieldDescType,
+    HeaderType,
+    IntField,
+    RGBImageField,
+    get_metadata_type,
+)
+from pipelines.beton.jpeg_markers import Buffer
+from pipelines.errors import DataError
+
+PAGE = 1 << 23
+"""FFCV's own default, bytes."""
+RECORD = np.dtype(
+    [
+        ("position", "<i8"),
+        ("label", "<i8"),
+        ("ptr", "<u8"),
+        ("size", "<u8"),
+        ("width", "<u2"),
+        ("height", "<u2"),
+        ("fate", "u1"),
+        ("digest", "<u4"),
+        ("source", "<u4"),
+    ]
+)
+"""All that is known of one row: what the tables are made of, and the digests that --verify compares."""
+_FIELDS = {"image": RGBImageField(), "label": IntField(), "index": IntField()}
+_PIXELS = 2
+"""The fate whose rows are raw."""
+_MOST_BUFFERS = 512
+"""Less than the system's limit on the parts of one write."""
+_NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
+"""What file systems say that have none (Lustre without flock, NFS without lockd)."""
+
+METADATA = get_metadata_type(list(_FIELDS.values()))
+METADATA_START = HeaderType.itemsize + len(_FIELDS) * FieldDescType.itemsize
+
+
+class Place(NamedTuple):
+    """Where writing goes on."""
+
+    end: int
+    page: int
+
+
+class BetonWriter:
+    """One file in the making, which nobody else may write. ``begin`` comes before the first sample."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(self.descriptor)
+            raise DataError(f"Another conversion is writing {path}. Wait for it, or stop it.") from error
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                os.close(self.descriptor)
+                raise
+            print(f"{path} cannot be locked ({error.strerror}): see that nobody else writes it.", file=sys.stderr)
+        if not path.exists() or path.stat().st_ino != os.fstat(self.descriptor).st_ino:
+            os.close(self.descriptor)  # it was given its final name between the two lines above
+            raise DataError(f"Another conversion has just finished {path}. Look at its result before starting again.")
+
+    def begin(self, samples: int, place: Place | None = None) -> None:
+        """Begin a file of at most ``samples`` rows, or go on at ``place``, cutting off what lies behind it."""
+        self.place = place or Place(_aligned(METADATA_START + samples * METADATA.itemsize, PAGE), PAGE)
+        os.ftruncate(self.descriptor, 0 if place is None else place.end)
+
+    def close(self) -> None:
+        """Give the file back; closing twice is fine."""
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1
+
+    def write(self, contents: Sequence[Buffer]) -> list[int]:
+        """Append the samples' bytes; returns where each begins."""
+        end, page = self.place
+        starts, run, run_start = [], list[Buffer](), end
+        for content in contents:
+            size = len(content)
+            while size > page:
+                page *= 2
+            border = (end // page + 1) * page
+            if end + size > border:
+                self._write_all(run, run_start)
+                run, run_start, end = [], border, border
+            starts.append(end)
+            run.append(content)
+            end += size
+        self._write_all(run, run_start)
+        self.place = Place(end, page)
+        return starts
+
+    def _write_all(self, buffers: list[Buffer], offset: int) -> None:
+        views = [memoryview(buffer) for buffer in buffers]
+        while views:
+            written = os.pwritev(self.descriptor, views[:_MOST_BUFFERS], offset)
+            offset += written
+            while views and written >= len(views[0]):
+                written -= len(views.pop(0))
+            if views and written:
+                views[0] = views[0][written:]
+
+    def sync(self) -> None:
+        """Wait until all that was written is on the disk."""
+        os.fdatasync(self.descriptor)
+
+    def finish(self, rows: int, blocks: Iterable[NDArray[np.void]]) -> str:
+        """Write the tables of ``rows`` records, block by block; returns ``tables_digest`` of the file."""
+        table = _aligned(self.place.end, self.place.page)
+        os.ftruncate(self.descriptor, self.place.end)
+        os.ftruncate(self.descriptor, table)
+        self._write_all([_header(rows, self.place.page, table)], 0)
+        row = 0
+        for block in blocks:
+            metadata, allocated = _tables(block, row)
+            self._write_all([metadata.tobytes()], METADATA_START + row * METADATA.itemsize)
+            self._write_all([allocated.tobytes()], table + row * ALLOC_TABLE_TYPE.itemsize)
+            row += len(block)
+        assert row == rows, "the journal's own count"
+        os.fsync(self.descriptor)
+        return tables_digest(self.path)
+
+
+def tables_digest(beton: Path) -> str:
+    """SHA-256 over all of a .beton that is not its samples: header, descriptors, metadata, allocation table."""
+    with beton.open("rb") as file:
+        header = np.frombuffer(file.read(HeaderType.itemsize), HeaderType)[0]
+        file.seek(0)
+        found, left = hashlib.sha256(), METADATA_START + int(header["num_samples"]) * METADATA.itemsize
+        while left and (block := file.read(min(left, 1 << 20))):
+            found.update(block)
+            left -= len(block)
+        file.seek(int(header["alloc_table_ptr"]))
+        while block := file.read(1 << 20):
+            found.update(block)
+    return found.hexdigest()
+
+
+def _aligned(address: int, page: int) -> int:
+    return -(-address // page) * page
+
+
+def _header(rows: int, page: int, table: int) -> bytes:
+    """Header and descriptors, made of FFCV's own types, so that its unmodified Reader knows the fields."""
+    header = np.zeros(1, HeaderType)
+    header["version"], header["num_fields"], header["page_size"] = CURRENT_VERSION, len(_FIELDS), page
+    header["num_samples"], header["alloc_table_ptr"] = rows, table
+    number = {handler: number for number, handler in TYPE_ID_HANDLER.items()}
+    fields = np.zeros(len(_FIELDS), FieldDescType)
+    for descriptor, (name, field) in zip(fields, _FIELDS.items(), strict=True):
+        descriptor["type_id"] = number[type(field)]
+        descriptor["name"][: len(name)] = np.frombuffer(name.encode(), np.uint8)
+        descriptor["arguments"] = field.to_binary()[0]
+    return header.tobytes() + fields.tobytes()
+
+
+def _tables(block: NDArray[np.void], row: int) -> tuple[NDArray[np.void], NDArray[np.void]]:
+    """Metadata and allocations of consecutive rows from ``row`` on."""
+    metadata = np.zeros(len(block), METADATA)
+    image, label, index = (metadata[name] for name in METADATA.names or ())
+    image["mode"] = block["fate"] == _PIXELS
+    image["width"], image["height"], image["data_ptr"] = block["width"], block["height"], block["ptr"]
+    label[:], index[:] = block["label"], block["position"]
+    allocated = np.zeros(len(block), ALLOC_TABLE_TYPE)
+    allocated["sample_id"] = np.arange(row, row + len(block))
+    allocated["ptr"], allocated["size"] = block["ptr"], block["size"]
+    return metadata, allocated

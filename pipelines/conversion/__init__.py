@@ -1,1 +1,0 @@
-"""From an ImageFolder to a .beton file; the command is tools/convert_imagenet_to_ffcv.py."""

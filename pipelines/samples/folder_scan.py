@@ -1,0 +1,166 @@
+"""The image files below a folder, with their sizes and times, from one pass over its folders.
+
+Of each class, what was found is packed as soon as it is complete: a listing may have millions of files.
+"""
+
+import os
+import stat
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from torchvision.datasets.folder import IMG_EXTENSIONS
+from tqdm import tqdm
+
+from pipelines.errors import DataError
+from pipelines.samples.path_table import Paths
+
+THREADS = 16
+"""They wait for the file system more than they compute."""
+
+_Identity = tuple[int, int]  # device and inode: what a folder is, whatever path leads to it
+_Row = tuple[str, int, int]  # name, bytes, time
+
+
+class Scan(NamedTuple):
+    """Image files in listing order."""
+
+    classes: tuple[str, ...]
+    names: Paths  # relative to the root, "/"-separated
+    labels: NDArray[np.int64]  # [n] which class; all 0 where there are no classes
+    bytes: NDArray[np.int64]  # [n] length; -1 where there is no regular file (a dangling link, say)
+    times: NDArray[np.int64]  # [n] last modification, ns
+
+
+class _Folder(NamedTuple):
+    path: str  # relative to the root
+    rows: list[_Row]  # its own images, by name
+
+
+class _Packed(NamedTuple):
+    """All images of some folders."""
+
+    names: bytes  # as in Paths
+    bytes: NDArray[np.int64]
+    times: NDArray[np.int64]
+
+
+def scan_classes(root: str) -> Scan:
+    """``root/<class>/…`` in the order of torchvision.datasets.ImageFolder.
+
+    Raises DataError where there is no class, a class without images, or a folder that cannot be read.
+    """
+    top = _identity(root)
+    with os.scandir(root) as entries:
+        classes = tuple(sorted(entry.name for entry in entries if _is_folder(entry)))
+    if not classes:
+        raise DataError(f"{root} has no class folders. Expected {root}/<class>/<image>.jpg")
+    with ThreadPoolExecutor(THREADS) as pool:
+        walked = pool.map(lambda name: _packed(_walk(root, name, frozenset({top}))), classes)
+        bar = tqdm(walked, f"listing {_last(root)}", len(classes), unit=" classes", leave=False, delay=1)
+        found = list(bar)
+    for name, packed in zip(classes, found, strict=True):
+        if not packed.names:
+            raise DataError(
+                f"The class folder {root}/{shown(name)} holds no image ({', '.join(IMG_EXTENSIONS)}). "
+                "Remove it, or put its images back."
+            )
+    names, sizes, times = zip(*found, strict=True)
+    labels = np.repeat(np.arange(len(classes)), [len(column) for column in sizes])
+    return Scan(classes, Paths(b"".join(names)), labels, np.concatenate(sizes), np.concatenate(times))
+
+
+def scan_flat(root: str) -> Scan:
+    """All images below ``root`` at any depth, by relative path. Raises DataError where there is none."""
+    with ThreadPoolExecutor(THREADS) as pool:
+        top, inner = _read_folder(root, "")
+        above = frozenset({_identity(root)})
+        found = [top, *(f for folders in pool.map(lambda name: _walk(root, name, above), inner) for f in folders)]
+    block, sizes, times = _packed(found)
+    if not block:
+        raise DataError(f"{root} holds no image ({', '.join(IMG_EXTENSIONS)}) at any depth.")
+    names = list(Paths(block))
+    order = sorted(range(len(names)), key=names.__getitem__)
+    paths = Paths.of(names[at] for at in order)
+    return Scan((), paths, np.zeros(len(names), np.int64), sizes[order], times[order])
+
+
+def shown(name: str) -> str:
+    """A file name as it can be printed anywhere: bytes that are not UTF-8 as \\x escapes."""
+    return os.fsencode(name).decode(errors="backslashreplace")
+
+
+def _walk(root: str, folder: str, above: frozenset[_Identity]) -> list[_Folder]:
+    """One folder and those below it, sorted by path; links are followed, except back to a folder on the way."""
+    found: list[_Folder] = []
+    waiting = [(folder, above)]
+    while waiting:
+        path, above = waiting.pop()
+        identity = _identity(f"{root}/{path}")
+        if identity in above:
+            print(f"{root}/{shown(path)} leads back to a folder above it: not followed", file=sys.stderr)
+            continue
+        here, inner = _read_folder(root, path)
+        found.append(here)
+        waiting += [(name, above | {identity}) for name in inner]
+    return sorted(found)
+
+
+def _read_folder(root: str, path: str) -> tuple[_Folder, list[str]]:
+    """The images in one folder, and the paths of the folders in it."""
+    rows: list[_Row] = []
+    inner: list[str] = []
+    prefix = f"{path}/" if path else ""
+    try:
+        with os.scandir(f"{root}/{path}") as entries:
+            for entry in entries:
+                if _is_folder(entry):
+                    inner.append(prefix + entry.name)
+                elif entry.name.lower().endswith(IMG_EXTENSIONS):
+                    rows.append((entry.name, *_status(entry)))
+    except OSError as error:
+        raise _unreadable(f"{root}/{path}", error) from error
+    rows.sort()
+    return _Folder(path, rows), inner
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself: os.walk takes it for a file too
+        return False
+
+
+def _status(entry: os.DirEntry[str]) -> tuple[int, int]:
+    try:
+        status = entry.stat()
+    except OSError:  # the reading of its header says why
+        return -1, 0
+    return (status.st_size if stat.S_ISREG(status.st_mode) else -1), status.st_mtime_ns
+
+
+def _identity(path: str) -> _Identity:
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    return status.st_dev, status.st_ino
+
+
+def _unreadable(path: str, error: OSError) -> DataError:
+    # Never left out: without its files every later sample would have another index.
+    return DataError(f"Cannot read the folder {shown(path)}: {error.strerror or error}. Mend it, or take it away.")
+
+
+def _packed(folders: list[_Folder]) -> _Packed:
+    rows = [
+        (f"{folder.path}/{row[0]}" if folder.path else row[0], *row[1:]) for folder in folders for row in folder.rows
+    ]
+    sizes, times = (np.asarray([row[column] for row in rows], np.int64) for column in (1, 2))
+    return _Packed(Paths.of(row[0] for row in rows).block, sizes, times)
+
+
+def _last(path: str) -> str:
+    return shown(path.rpartition("/")[2])

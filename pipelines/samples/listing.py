@@ -1,0 +1,118 @@
+"""One folder of images, listed once: the stable sample index, the labels and the image sizes.
+
+A sample's *index* is its position in torchvision's sorted ImageFolder listing of the root; everything else in the
+project (published index files, orders, plans, label tables, .beton fields) speaks of samples by it. A bad file keeps
+its position.
+"""
+
+import hashlib
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.errors import DataError
+from pipelines.samples import listing_cache
+from pipelines.samples.folder_scan import Scan, scan_classes, scan_flat, shown
+from pipelines.samples.image_header import read_sizes
+from pipelines.samples.path_table import Paths
+
+UNKNOWN = -1
+"""Label of a sample whose class is not known, or not to be known."""
+_NAMED_FILES = 5
+"""How many offending files a message names before it only counts."""
+
+
+@dataclass(frozen=True, eq=False)
+class Listing:
+    """The images of ``root/<class>/…`` in torchvision's order, or all images below ``root`` by relative path."""
+
+    root: Path
+    classes: tuple[str, ...]  # empty for a folder of unlabeled images
+    paths: Sequence[str]  # relative to root, "/"-separated
+    labels: NDArray[np.int64]  # [N] the folder each image lies in; all UNKNOWN where that may not be known
+    heights: NDArray[np.int32]  # [N] pixels of the stored image; 0 for a bad file
+    widths: NDArray[np.int32]  # [N]
+    bad: dict[int, str] = field(default_factory=dict)  # position → what is wrong with the file
+    withheld: str = ""  # digest of the labels that ``without_labels`` took away
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    @property
+    def positions(self) -> NDArray[np.int64]:
+        """Every sample's index."""
+        return np.arange(len(self), dtype=np.int64)
+
+    def path(self, index: int) -> Path:
+        return self.root / self.paths[index]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over the sorted relative paths: the same data set has the same one on any machine."""
+        return hashlib.sha256(Paths.of(self.paths).block).hexdigest()
+
+    def without_labels(self) -> "Listing":
+        """The listing for those who must not know the labels: they are not in it."""
+        if self.withheld:
+            return self
+        return replace(self, labels=np.full(len(self), UNKNOWN, np.int64), withheld=_digest(self.labels))
+
+    def has_labels(self, labels: NDArray[np.int64]) -> bool:
+        """Whether the folders' labels are these; a listing without labels can still tell."""
+        return _digest(labels) == (self.withheld or _digest(self.labels))
+
+
+def _digest(labels: NDArray[np.int64]) -> str:
+    return hashlib.sha256(np.ascontiguousarray(labels, "<i8").tobytes()).hexdigest()
+
+
+def list_images(root: Path, *, labeled: bool = True, on_bad: Literal["raise", "keep"] = "raise") -> Listing:
+    """The listing of a folder, with the sizes from the images' headers (remembered in the user's cache folder).
+
+    ``labeled``: ``root`` is an ImageFolder; otherwise its images lie at any depth, and their classes are unknown.
+    ``on_bad="keep"``: files that are no images keep their positions, have size 0, and are named in ``bad``.
+
+    Raises DataError where a folder is missing, empty or unreadable, or (``on_bad="raise"``) a file is no image.
+    """
+    if not root.is_dir():
+        raise DataError(
+            f"There is no data folder {root}. It should hold {'one folder per class with ' if labeled else ''}images; "
+            "name another with --data, or make the demo's with: python tools/make_demo_data.py"
+        )
+    scan = scan_classes(str(root)) if labeled else scan_flat(str(root))
+    widths, heights, bad = _sizes(root, scan, "classes" if labeled else "flat")
+    if bad and on_bad == "raise":
+        more = f"\n  … and {len(bad) - _NAMED_FILES} more" if len(bad) > _NAMED_FILES else ""
+        first = list(bad.items())[:_NAMED_FILES]
+        named = "\n  ".join(f"{root}/{shown(scan.names[index])}: {reason}" for index, reason in first)
+        raise DataError(f"Not readable as images (remove or replace them):\n  {named}{more}")
+    labels = scan.labels if labeled else np.full(len(scan.names), UNKNOWN, np.int64)
+    return Listing(root, scan.classes, scan.names, labels, heights, widths, bad)
+
+
+def _sizes(root: Path, scan: Scan, kind: str) -> tuple[NDArray[np.int32], NDArray[np.int32], dict[int, str]]:
+    """Widths and heights of all images; only headers that are not remembered are read."""
+    cache = listing_cache.cache_path(root, kind)
+    with listing_cache.one_at_a_time(cache):
+        old = listing_cache.load(cache)
+        changes = ""
+        if old is None:
+            widths, heights = np.zeros(len(scan.names), np.int32), np.zeros(len(scan.names), np.int32)
+        else:
+            widths, heights, changes = listing_cache.reuse(old, scan)
+        todo = np.flatnonzero(widths == 0)
+        if changes:
+            line = f"{root} has changed since it was last listed: {changes}; reading {len(todo)} headers"
+            print(line, file=sys.stderr)
+        widths[todo], heights[todo], found = read_sizes(str(root), [scan.names[index] for index in todo])
+        if old is None or changes or len(found) < len(todo):
+            names = np.frombuffer(scan.names.block, np.uint8)
+            content = listing_cache.Remembered(names, scan.labels, scan.bytes, scan.times, widths, heights)
+            listing_cache.save(cache, content)
+    return widths, heights, {int(todo[index]): reason for index, reason in found.items()}
