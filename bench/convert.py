@@ -88,7 +88,7 @@ def _contestants(root: Path, folder: Path, threads: int, opened: ExitStack) -> l
     """Each begins with nothing written, and with the same listing in memory."""
     listing = scan(root)
     paths = [listing.path(index) for index in range(len(listing))]
-    some = listing.positions[::_SLOWER]
+    some = listing.indices[::_SLOWER]
     ffcv = FfcvWriter(root, folder / "ffcv.beton", _RESOLUTION, threads, some.tolist())
     opened.callback(ffcv.close)
     decode = DecodeOnly([paths[index] for index in some], threads)
@@ -110,7 +110,7 @@ def _contestants(root: Path, folder: Path, threads: int, opened: ExitStack) -> l
     runs = {
         COPY: lambda: _copy(paths, folder / "copy.beton", threads),
         COPY_AHEAD: lambda: _copy(paths, folder / "copy.beton", threads, ahead=True),
-        KEPT: ours(Encoding(), listing.positions),
+        KEPT: ours(Encoding(), listing.indices),
         DECODE: lambda: len(decode.epoch()),
         DECODED: ours(Encoding(check="decode"), some),
         FFCV: ffcv.convert,

@@ -21,7 +21,7 @@ from pipelines.errors import DataError, MissingDependency
 from pipelines.feed import Feed
 from pipelines.order import Stream, TrainingOrder
 from pipelines.samples.listing import Listing
-from pipelines.sources.options import SourceOptions
+from pipelines.sources.options import FfcvOptions, Resources
 from pipelines.views import TrainingViews
 
 LABELED, UNLABELED = 8, 40  # images a step
@@ -37,8 +37,8 @@ Epoch = Callable[[], NDArray[np.int64]]
 
 def streams(listing: Listing) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Every sixth image is labeled, so that an epoch of both streams is each image once."""
-    labeled = listing.positions % (STEP // LABELED) == 0
-    return listing.positions[labeled], listing.positions[~labeled]
+    labeled = listing.indices % (STEP // LABELED) == 0
+    return listing.indices[labeled], listing.indices[~labeled]
 
 
 def orders(listing: Listing, steps: int | None = None) -> tuple[TrainingOrder, TrainingOrder]:
@@ -64,11 +64,12 @@ def open_feed(
     cache: Literal["auto", "page"] = "auto",
 ) -> Feed:
     """One of our pipelines over the corpus at ``root``."""
-    options = SourceOptions(threads=threads, beton=beton(root, threads) if name == "ffcv" else None, cache=cache)
+    resources = Resources(threads=threads, beton=beton(root, threads) if name == "ffcv" else None)
+    options = FfcvOptions(cache=cache) if name == "ffcv" else None
     labeled, unlabeled = orders(listing, steps)
-    first = open_source(name, listing, labeled, labeled_views, options)
+    first = open_source(name, listing, labeled, labeled_views, resources, options)
     try:
-        second = open_source(name, listing, unlabeled, unlabeled_views, options)
+        second = open_source(name, listing, unlabeled, unlabeled_views, resources, options)
     except BaseException:
         first.close()
         raise
@@ -112,7 +113,7 @@ def left_to_device(feed: Feed, listing: Listing) -> Epoch:
         seen = []
         for batch, draws in zip(feed, order.groups(0, 0), strict=True):
             sizes = listing.heights[draws.index], listing.widths[draws.index]
-            todo = plan(UNLABELED_VIEWS, order.seed, order.stream, draws, *sizes)
+            todo = plan(UNLABELED_VIEWS, draws, *sizes)
             gpu.parameters(todo.op[weak:], todo.level[weak:], size, size)
             seen += [views.index.numpy() for views in batch]
         return np.concatenate(seen)
@@ -125,7 +126,7 @@ def checked(name: str, epoch: Epoch, listing: Listing) -> Callable[[], int]:
 
     def run_epoch() -> int:
         seen = epoch()
-        if not np.array_equal(np.sort(seen), listing.positions):
+        if not np.array_equal(np.sort(seen), listing.indices):
             raise RuntimeError(f"{name} did not load each of the {len(listing)} images once ({len(seen)} loaded).")
         return len(seen)
 

@@ -21,8 +21,8 @@ from pipelines.feed import Feed
 from pipelines.order import EvaluationOrder, Stream, TrainingOrder
 from pipelines.samples.bad_files import BadFiles
 from pipelines.samples.listing import Listing, list_images
-from pipelines.samples.split import Split, find_file, read_split
-from pipelines.sources.options import SourceOptions
+from pipelines.samples.split import NoClipTargets, Split, find_file, read_split
+from pipelines.sources.options import Resources
 
 _INITIALISATION = 1001
 """Key word that sets the initial weights' draws apart from those of the data streams (pipelines.order.Stream)."""
@@ -35,16 +35,17 @@ def read_data(recipe: Recipe) -> tuple[Split, Listing]:
     if train.classes != validation.classes:
         differing = sorted(set(train.classes) ^ set(validation.classes))
         raise DataError(f"{root}/train and {root}/val differ in their class folders: {', '.join(differing[:5])}.")
-    split = read_split(
-        train,
-        find_file(root, engine.labeled_csv),
-        list_images(root / engine.unlabeled, labeled=False, on_bad="keep")
-        if engine.unlabeled
-        else find_file(root, engine.unlabeled_csv),
-        clip_file=root / engine.clip_file if engine.clip_file else None,
-        use_clip=recipe.science.clip,
-    )
-    return split, validation
+    labeled = find_file(root, engine.labeled_csv, option="--set engine.labeled_csv=…")
+    unlabeled: Path | Listing
+    if engine.unlabeled:
+        unlabeled = list_images(root / engine.unlabeled, labeled=False, on_bad="keep")
+    else:
+        unlabeled = find_file(root, engine.unlabeled_csv, option="--set engine.unlabeled_csv=…")
+    clip_file = root / engine.clip_file if engine.clip_file else None
+    try:
+        return read_split(train, labeled, unlabeled, clip_file, use_clip=recipe.science.clip), validation
+    except NoClipTargets as error:
+        raise NoClipTargets(f"{error} Name the file with --set engine.clip_file=…") from error
 
 
 def unlabeled_beton(recipe: Recipe) -> Path:
@@ -57,9 +58,10 @@ def unlabeled_beton(recipe: Recipe) -> Path:
 
 def known_bad_files(recipe: Recipe, split: Split) -> tuple[BadFiles, BadFiles]:
     """Where the labeled and the unlabeled source note undecodable files; the same, where they share a listing."""
-    labeled = BadFiles(split.listing, recipe.engine.bad_files)
+    limit, option = recipe.engine.bad_files, "engine.bad_files"
+    labeled = BadFiles(split.listing, limit, option=option)
     same = split.unlabeled_listing is split.listing
-    return labeled, labeled if same else BadFiles(split.unlabeled_listing, recipe.engine.bad_files)
+    return labeled, labeled if same else BadFiles(split.unlabeled_listing, limit, option=option)
 
 
 def open_feed(recipe: Recipe, split: Split, steps: int, ranks: Ranks, bad_files: tuple[BadFiles, BadFiles]) -> Feed:
@@ -68,44 +70,40 @@ def open_feed(recipe: Recipe, split: Split, steps: int, ranks: Ranks, bad_files:
     shares = {"groups": science.groups, "rank": ranks.rank, "world": ranks.world}
 
     def order(stream: Stream, batch: int, continuous: bool) -> TrainingOrder:
-        positions = split.labeled if stream == Stream.LABELED else split.unlabeled
+        indices = split.labeled if stream == Stream.LABELED else split.unlabeled
         return TrainingOrder(
-            positions, seed=science.seed, stream=stream, batch=batch, steps=steps, continuous=continuous, **shares
+            indices, seed=science.seed, stream=stream, batch=batch, steps=steps, continuous=continuous, **shares
         )
 
     labeled = order(Stream.LABELED, science.labeled_batch, continuous=True)
     unlabeled = order(Stream.UNLABELED, science.labeled_batch * science.mu, continuous=False)
-    options = replace(source_options(recipe, engine.train_beton, ranks), bad_files=bad_files[0])
-    beton = options.beton if split.elsewhere is None else unlabeled_beton(recipe)
-    others = replace(options, beton=beton, bad_files=bad_files[1])
+    own = replace(resources(recipe, engine.train_beton, ranks), bad_files=bad_files[0])
+    beton = own.beton if split.elsewhere is None else unlabeled_beton(recipe)
+    others = replace(own, beton=beton, bad_files=bad_files[1])
+    pipeline, options = engine.pipeline, recipe.source_options
     return Feed(
-        open_source(engine.pipeline, split.listing, labeled, science.labeled_views, options),
-        open_source(engine.pipeline, split.unlabeled_listing, unlabeled, science.unlabeled_views, others),
+        open_source(pipeline, split.listing, labeled, science.labeled_views, own, options),
+        open_source(pipeline, split.unlabeled_listing, unlabeled, science.unlabeled_views, others, options),
         prefetch=engine.prefetch,
     )
 
 
 def open_validation(recipe: Recipe, validation: Listing, ranks: Ranks) -> Source:
     """This rank's share of the validation images, in the evaluation view."""
-    order = EvaluationOrder(validation.positions, batch=recipe.engine.eval_batch, rank=ranks.rank, world=ranks.world)
-    options = source_options(recipe, recipe.engine.val_beton, ranks)
-    return open_source(recipe.engine.pipeline, validation, order, recipe.science.evaluation_view, options)
+    order = EvaluationOrder(validation.indices, batch=recipe.engine.eval_batch, rank=ranks.rank, world=ranks.world)
+    own, view = resources(recipe, recipe.engine.val_beton, ranks), recipe.science.evaluation_view
+    return open_source(recipe.engine.pipeline, validation, order, view, own, recipe.source_options)
 
 
-def source_options(recipe: Recipe, beton: str, ranks: Ranks) -> SourceOptions:
-    """The engine's choices for one source."""
+def resources(recipe: Recipe, beton: str, ranks: Ranks) -> Resources:
+    """Returns what a run hands to one of its sources; ``beton`` is its converted file, below the data root."""
     engine = recipe.engine
-    return SourceOptions(
-        device=ranks.device,
+    return Resources(
+        device=str(ranks.device),
         threads=engine.threads or max(1, len(os.sched_getaffinity(0)) // ranks.local_world),
-        beton=Path(engine.data, beton),
         prefetch=engine.prefetch,
-        cache=engine.ffcv_cache,
         processes=ranks.local_world,
-        strong_on=engine.strong_on,
-        dali_cut=engine.dali_cut,
-        dali_hw_decoder_load=engine.dali_hw_decoder_load,
-        dali_preallocate_mb=engine.dali_preallocate_mb,
+        beton=Path(engine.data, beton),
     )
 
 

@@ -10,6 +10,7 @@ import torch
 from debiaspl import __version__
 from debiaspl.config import Recipe
 from debiaspl.distributed import Ranks
+from debiaspl.overrides import restored
 from debiaspl.step import State
 from pipelines.errors import UserError
 from pipelines.files import replacing
@@ -23,7 +24,7 @@ class CheckpointError(UserError):
 
 @dataclass
 class Progress:
-    """How far a run is; the position in the data follows from it (step · batch)."""
+    """How far a run is; how much of the epoch was consumed follows from it (step · batch)."""
 
     step: int = 0
     """Optimisation steps done."""
@@ -95,7 +96,7 @@ def restore(path: Path, state: State, recipe: Recipe, split_fingerprint: str, ra
             f"{recipe.engine.data}. Restore them, or start a new run with another --out."
         )
     if ranks.is_main:
-        _name_changed_engine(content["recipe"]["engine"], recipe)
+        _name_changed_engine(restored(content["recipe"]), recipe)
     state.student.load_state_dict(content["student"])
     state.teacher.load_state_dict(content["teacher"])
     _restore_optimizer(state, content["optimizer"])
@@ -128,13 +129,20 @@ def _refuse_other_science(path: Path, saved: dict[str, Any], recipe: Recipe) -> 
         )
 
 
-def _name_changed_engine(saved: dict[str, Any], recipe: Recipe) -> None:
-    """Resuming with another engine is allowed; whoever compares bits wants to know."""
-    shaping = ("pipeline", "device", "precision", "compile", "deterministic", "dali_cut", "dali_hw_decoder_load")
-    ours = dataclasses.asdict(recipe.engine)
-    changed = [f"{name} {saved.get(name)} → {ours[name]}" for name in shaping if saved.get(name) != ours[name]]
+def _name_changed_engine(saved: Recipe, recipe: Recipe) -> None:
+    """Prints what shapes bits and has changed: resuming so is allowed, but whoever compares bits wants to know."""
+    shaping = {
+        "engine": ("pipeline", "device", "precision", "compile", "deterministic"),
+        "dali": ("cut", "hw_decoder_load"),
+    }
+    changed = []
+    for section, names in shaping.items():
+        before, now = getattr(saved, section), getattr(recipe, section)
+        for name in names:
+            if getattr(before, name) != getattr(now, name):
+                changed.append(f"{section}.{name} {getattr(before, name)} → {getattr(now, name)}")
     if changed:
-        print(f"no longer bit-exact with the run so far: engine {', '.join(changed)}")
+        print(f"no longer bit-exact with the run so far: {', '.join(changed)}")
 
 
 def _plain(value: Any) -> Any:

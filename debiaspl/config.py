@@ -1,4 +1,4 @@
-"""What a run is: Science (changes results; hashed) and Engine (changes speed only), frozen and self-checking."""
+"""What a run is: Science (changes results; hashed), and Engine and the pipelines' options (change speed only)."""
 
 import dataclasses
 import difflib
@@ -6,17 +6,20 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
 from debiaspl.models.trunks import known_trunks, misfit
 from debiaspl.objectives import Objective
 from pipelines import NAMES as PIPELINES
-from pipelines.errors import MissingDependency, UserError
+from pipelines.errors import ConfigError as ConfigError
+from pipelines.errors import MissingDependency
+from pipelines.sources.bounds import Above, AtLeast, Within, check_bounds
+from pipelines.sources.options import DaliOptions, FfcvOptions
 from pipelines.views import EvaluationView, TrainingViews
 
-
-class ConfigError(UserError, ValueError):
-    """A recipe, field or value that does not exist or does not fit."""
+Share = Annotated[float, Within(0, 1)]
+Count = Annotated[int, AtLeast(1)]
+NotNegative = Annotated[float, AtLeast(0)]
 
 
 def _require(condition: bool, message: str) -> None:
@@ -28,7 +31,7 @@ def _require(condition: bool, message: str) -> None:
 class Science:
     """Everything that changes results, but for the data itself, which is hashed beside it."""
 
-    seed: int = 0
+    seed: Annotated[int, AtLeast(0)] = 0
     # --- views
     size: int = 224
     """Height and width of every view, pixels."""
@@ -45,32 +48,32 @@ class Science:
     """Trunk: a name of debiaspl/models/trunks.py, or timm/ and any name that timm knows."""
     init: str = ""
     """Weights file that the trunk starts from; empty: random."""
-    dropout: float = 0.45
+    dropout: Share = 0.45
     """On the student's pooled features."""
-    ema: float = 0.999
+    ema: Share = 0.999
     """Momentum of the teacher."""
     # --- batches
-    labeled_batch: int = 64
+    labeled_batch: Count = 64
     """Labeled images per step, over all ranks."""
-    mu: int = 5
+    mu: Count = 5
     """Unlabeled images per labeled one."""
-    group: int = 8
+    group: Count = 8
     """Labeled images (with mu times as many unlabeled) that share one BatchNorm batch, and one p̂ under 'upstream'."""
     # --- objective
-    tau: float = 0.4
+    tau: NotNegative = 0.4
     """Strength of debiasing and of the adaptive margin; 0 is FixMatch."""
-    threshold: float = 0.8
+    threshold: Share = 0.8
     """Probability from which a pseudo-label counts."""
-    phat_momentum: float = 0.999
+    phat_momentum: Share = 0.999
     """Momentum of the running class distribution p̂."""
-    lambda_u: float = 10.0
+    lambda_u: NotNegative = 10.0
     """Weight of the unsupervised loss."""
-    lambda_cld: float = 0.3
+    lambda_cld: NotNegative = 0.3
     """Weight of cross-level discrimination."""
-    cld_temperature: float = 0.07
+    cld_temperature: Annotated[float, Above(0)] = 0.07
     clip: bool = False
     """Train on CLIP's label where no pseudo-label fires."""
-    clip_gate: float = 0.4
+    clip_gate: Share = 0.4
     """CLIP's probability from which its label counts."""
     compat: Literal["upstream", "paper"] = "paper"
     """What 'auto' means below: 'upstream' as the published code does it, 'paper' as the paper defines it."""
@@ -79,25 +82,16 @@ class Science:
     phat_scope: Literal["auto", "group", "all"] = "auto"
     """One p̂ per group (upstream) or one for all groups (paper)."""
     # --- optimisation
-    lr: float = 0.003
-    momentum: float = 0.9
-    weight_decay: float = 1e-4
-    epochs: int = 50
+    lr: Annotated[float, Above(0)] = 0.003
+    momentum: Share = 0.9
+    weight_decay: NotNegative = 1e-4
+    epochs: Count = 50
     """Passes over the unlabeled set."""
     warmup_epochs: int = 5
 
     def __post_init__(self) -> None:
         _require_trunk(self.arch, self.size)
-        for name in ("labeled_batch", "mu", "group", "epochs"):
-            _require(getattr(self, name) >= 1, f"science.{name} must be at least 1 (got {getattr(self, name)}).")
-        for name in ("threshold", "clip_gate", "phat_momentum", "ema", "momentum", "dropout"):
-            _require(
-                0 <= getattr(self, name) <= 1, f"science.{name} must be within 0 and 1 (got {getattr(self, name)})."
-            )
-        for name in ("tau", "lambda_u", "lambda_cld", "weight_decay", "seed"):
-            _require(getattr(self, name) >= 0, f"science.{name} must not be negative (got {getattr(self, name)}).")
-        _require(self.lr > 0, f"science.lr must be above 0 (got {self.lr}).")
-        _require(self.cld_temperature > 0, f"science.cld_temperature must be above 0 (got {self.cld_temperature}).")
+        check_bounds("science", self)
         _require(
             0 <= self.warmup_epochs <= self.epochs,
             f"science.warmup_epochs must be within 0 and epochs={self.epochs} (got {self.warmup_epochs}).",
@@ -189,43 +183,21 @@ class Engine:
     which spares launches (no run on a GPU has tried it yet)."""
     deterministic: bool = False
     """On a GPU: only kernels that give the same bits every time (slower). The CPU's always do."""
-    threads: int = 0
+    threads: Annotated[int, AtLeast(0)] = 0
     """CPU threads of each source; 0: the cores of this process."""
-    bad_files: float = 0.001
-    """Share of the training files that may turn out to be undecodable: they are replaced by the next samples of the
-    epoch's order and named once; more stop the run. 0 (--strict): the first one does."""
-    strong_on: Literal["auto", "source", "device"] = "auto"
-    """ffcv: who applies RandAugment to the strong views, the source's threads or, after the copy, the device; auto: a
-    GPU if there is one. The same bytes either way. dali augments where its pixels lie, torchvision at the source."""
-    prefetch: int = 2
+    bad_files: Share = 0.001
+    """Share of the training files that may be undecodable: they are replaced by the next samples of the epoch's order
+    and named once; more stop the run. 0 (--strict): the first one does."""
+    prefetch: Count = 2
     """Batches prepared ahead of the step."""
-    ffcv_cache: Literal["auto", "page", "memory"] = "auto"
-    """ffcv: what keeps the .beton's bytes, the system's page cache or a copy of each process's own, read in the
-    background; auto: a copy, where it takes at most half of the available memory, for all processes of the machine."""
-    dali_cut: Literal["auto", "dali", "cpu"] = "auto"
-    """dali: who cuts the views, its own operators or our CPU executor (Pillow's bytes); auto: its own on a GPU."""
-    dali_hw_decoder_load: float = 0.65
-    """dali on a GPU: share of images for the hardware JPEG decoder."""
-    dali_preallocate_mb: int = 64
-    """dali on a GPU: decoder memory allocated up front, MiB per thread."""
-    eval_batch: int = 100
+    eval_batch: Count = 100
     """Images per evaluation batch."""
-    log_every: int = 10
+    log_every: Count = 10
     """Steps between two readings of the metrics from the device."""
 
     def __post_init__(self) -> None:
-        _require(
-            self.pipeline in PIPELINES,
-            f"There is no pipeline {self.pipeline!r}{near(self.pipeline, PIPELINES)}.",
-        )
-        for name in ("prefetch", "eval_batch", "log_every"):
-            _require(getattr(self, name) >= 1, f"engine.{name} must be at least 1 (got {getattr(self, name)}).")
-        for name in ("threads", "dali_preallocate_mb"):
-            _require(getattr(self, name) >= 0, f"engine.{name} must not be negative (got {getattr(self, name)}).")
-        for name in ("dali_hw_decoder_load", "bad_files"):
-            _require(
-                0 <= getattr(self, name) <= 1, f"engine.{name} must be within 0 and 1 (got {getattr(self, name)})."
-            )
+        _require(self.pipeline in PIPELINES, f"There is no pipeline {self.pipeline!r}{near(self.pipeline, PIPELINES)}.")
+        check_bounds("engine", self)
 
 
 @dataclass(frozen=True)
@@ -235,9 +207,16 @@ class Recipe:
     name: str
     science: Science = field(default_factory=Science)
     engine: Engine = field(default_factory=Engine)
+    dali: DaliOptions = field(default_factory=DaliOptions)
+    ffcv: FfcvOptions = field(default_factory=FfcvOptions)
+
+    @property
+    def source_options(self) -> DaliOptions | FfcvOptions | None:
+        """The options of the chosen pipeline; None where it has none."""
+        return {"dali": self.dali, "ffcv": self.ffcv}.get(self.engine.pipeline)
 
     def experiment(self, split_fingerprint: str) -> str:
-        """What a checkpoint belongs to: 16 hex digits over Science and the split."""
+        """Returns what a checkpoint belongs to: 16 hex digits over Science and the split."""
         text = json.dumps([dataclasses.asdict(self.science), split_fingerprint], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -1,7 +1,6 @@
 """Evaluate a checkpoint: python -m debiaspl.evaluate runs/demo/last.pt (accuracy, bias of pseudo-labels, --knn)."""
 
 import argparse
-import dataclasses
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,14 +13,14 @@ from rich.console import Console
 from rich.table import Table
 
 from debiaspl import distributed
-from debiaspl.build import compute_dtype, open_validation, read_data, source_options
+from debiaspl.build import compute_dtype, open_validation, read_data, resources
 from debiaspl.checkpoint import CheckpointError, read
-from debiaspl.config import Engine, Recipe, Science
+from debiaspl.config import Recipe
 from debiaspl.distributed import Ranks
 from debiaspl.evaluation import bias
 from debiaspl.evaluation.accuracy import evaluate
 from debiaspl.models.classifier import Classifier
-from debiaspl.overrides import override
+from debiaspl.overrides import override, restored
 from pipelines import open_source
 from pipelines.errors import UserError
 from pipelines.order import EvaluationOrder
@@ -36,7 +35,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--pipeline", help="data pipeline (default: the checkpoint's)")
     parser.add_argument("--knn", action="store_true", help="kNN accuracy too: labeled images as the bank")
     parser.add_argument(
-        "--set", metavar="engine.FIELD=VALUE", action="append", default=[], help="change an engine field"
+        "--set", metavar="SECTION.FIELD=VALUE", action="append", default=[], help="change any field but science's"
     )
     return parser
 
@@ -61,19 +60,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _recipe_of(content: dict[str, Any], parsed: argparse.Namespace) -> Recipe:
     """The recipe that a checkpoint was trained with, engine fields changed as asked."""
-    saved = content["recipe"]
-    recipe = Recipe(saved["name"], _restored(Science, saved["science"]), _restored(Engine, saved["engine"]))
+    recipe = restored(content["recipe"])
     flags = {"engine.data": parsed.data, "engine.pipeline": parsed.pipeline}
     changed = override(recipe, [f"{name}={value}" for name, value in flags.items() if value is not None] + parsed.set)
     if changed.science != recipe.science:
-        raise CheckpointError("Evaluation takes a checkpoint's Science as it is; --set may change engine fields only.")
+        raise CheckpointError("Evaluation takes a checkpoint's Science as it is; --set may change other fields only.")
     return changed
-
-
-def _restored(section: type[Any], saved: dict[str, Any]) -> Any:
-    """A config section from its saved fields; fields of later versions keep their defaults."""
-    known = {field.name for field in dataclasses.fields(section)}
-    return section(**{name: value for name, value in saved.items() if name in known})
 
 
 def _check_split(path: Path, content: dict[str, Any], split: Split) -> None:
@@ -140,8 +132,15 @@ def _knn(
     alone = replace(ranks, rank=0, world=1)  # every rank sees all images: neighbours cannot be summed up
     readable = np.setdiff1d(split.labeled, [*split.listing.bad])
     order = EvaluationOrder(readable, batch=recipe.engine.eval_batch)
-    options = replace(source_options(recipe, recipe.engine.train_beton, alone), cache="page")  # a few, read once
-    bank = open_source(recipe.engine.pipeline, split.listing, order, recipe.science.evaluation_view, options)
+    recipe = replace(recipe, ffcv=replace(recipe.ffcv, cache="page"))  # a few, read once
+    bank = open_source(
+        recipe.engine.pipeline,
+        split.listing,
+        order,
+        recipe.science.evaluation_view,
+        resources(recipe, recipe.engine.train_beton, alone),
+        recipe.source_options,
+    )
     queries = open_validation(recipe, validation, alone)
     try:
         result = {}

@@ -18,7 +18,7 @@ from debiaspl.config import Recipe
 from debiaspl.distributed import Ranks
 from debiaspl.dry_run import dry_run
 from debiaspl.logbook import print_results
-from debiaspl.overrides import override
+from debiaspl.overrides import SECTIONS, override
 from debiaspl.trainer import CHECKPOINT, Trainer
 from pipelines import NAMES as PIPELINES
 from pipelines.errors import UserError
@@ -37,7 +37,7 @@ examples
   python -m debiaspl.train --resume auto                            go on where the last run stopped
 
 files below the data folder
-  train/<class>/*.jpg  val/<class>/*.jpg  indexes/*.csv (column Index: position in the sorted listing of train)
+  train/<class>/*.jpg  val/<class>/*.jpg  indexes/*.csv (column Index: place in the sorted listing of train)
   ffcv/train.beton  ffcv/val.beton (pipeline ffcv only; made by tools/convert_imagenet_to_ffcv.py)
 
 files in the run's folder
@@ -176,7 +176,7 @@ def _resume(trainer: Trainer, resume: str | None) -> None:
 def _print_config(recipe: Recipe) -> None:
     """Every field, as --set takes it."""
     print(f"# recipe {recipe.name}")
-    for section in ("science", "engine"):
+    for section in SECTIONS:
         for field in dataclasses.fields(getattr(recipe, section)):
             value = getattr(getattr(recipe, section), field.name)
             shown = ",".join(str(part) for part in value) if isinstance(value, tuple) else value

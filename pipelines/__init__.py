@@ -1,16 +1,50 @@
-"""From files to batches: knows no model and no loss.
+"""From files to batches: knows no model and no loss. ``open_source`` is the front door.
 
-``open_source`` is the front door: it imports only the pipeline that is asked for.
+To iterate a pipeline's views in a loop of one's own (``views.pixels`` is uint8 [4, 16, 224, 224, 3] here, weak views
+first, and ``views.index`` says which samples they are)::
+
+    from pathlib import Path
+    from pipelines import Resources, Stream, TrainingOrder, TrainingViews, list_images, open_source
+
+    listing = list_images(Path("dataset/imagenet/train"))
+    keys = {"seed": 0, "stream": Stream.UNLABELED, "continuous": False}
+    order = TrainingOrder(listing.indices, batch=16, groups=1, steps=len(listing) // 16, **keys)
+    source = open_source("torchvision", listing, order, TrainingViews(weak=2, strong=2), Resources(threads=2))
+    for epoch in range(2):
+        for views in source:
+            print(epoch, views.pixels.float().mean().item(), listing.labels[views.index])
+    source.close()
 """
 
 from importlib import import_module
+from typing import TYPE_CHECKING
 
-from pipelines.batch import Source
 from pipelines.errors import DataError, MissingDependency
-from pipelines.order import Order
-from pipelines.samples.listing import Listing
-from pipelines.sources.options import SourceOptions
+from pipelines.order import EvaluationOrder, Order, Stream, TrainingOrder
+from pipelines.samples.listing import Listing, list_images
+from pipelines.sources.options import DaliOptions, FfcvOptions, Resources
 from pipelines.views import EvaluationView, TrainingViews
+
+if TYPE_CHECKING:
+    from pipelines.batch import Source  # imports torch, which is slow, and which only an opened source needs
+
+__all__ = [
+    "NAMES",
+    "DaliOptions",
+    "DataError",
+    "EvaluationOrder",
+    "EvaluationView",
+    "FfcvOptions",
+    "Listing",
+    "MissingDependency",
+    "Order",
+    "Resources",
+    "Stream",
+    "TrainingOrder",
+    "TrainingViews",
+    "list_images",
+    "open_source",
+]
 
 # name → module, class, the package it stands on, and the command that installs that package
 _SOURCES = {
@@ -26,9 +60,12 @@ def open_source(
     listing: Listing,
     order: Order,
     views: TrainingViews | EvaluationView,
-    options: SourceOptions,
-) -> Source:
-    """The source called ``name`` (one of NAMES) that yields ``views`` of ``listing`` in ``order``.
+    resources: Resources | None = None,
+    options: DaliOptions | FfcvOptions | None = None,
+) -> "Source":
+    """Returns the source called ``name`` (one of NAMES) that yields ``views`` of ``listing`` in ``order``.
+
+    None stands for the defaults of ``resources`` and of that pipeline's ``options``; torchvision has no options.
 
     Raises DataError for an unknown name, MissingDependency where the pipeline's own package is not installed.
     """
@@ -44,5 +81,5 @@ def open_source(
         raise MissingDependency(
             f"The pipeline {name!r} needs {package}, which is not installed. Run: {command}"
         ) from error
-    built: Source = opened(listing, order, views, options)
+    built: Source = opened(listing, order, views, resources or Resources(), *([options] if options else []))
     return built

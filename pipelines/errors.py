@@ -9,5 +9,9 @@ class DataError(UserError, ValueError):
     """Files, folders, index files or their contents are not what they should be."""
 
 
+class ConfigError(UserError, ValueError):
+    """A recipe, option or value that does not exist or does not fit."""
+
+
 class MissingDependency(UserError, ImportError):
     """An optional package (or system library) is not installed; the message names the command that installs it."""

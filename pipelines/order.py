@@ -1,4 +1,4 @@
-"""Which sample comes when: a pure function of (seed, stream, epoch, position), for any number of ranks.
+"""Which sample comes when: a pure function of (seed, stream, epoch, consumed), for any number of ranks.
 
 A *step* consumes ``batch`` consecutive samples of its stream's order; *group* g of a step is always the g-th slice of
 ``batch / groups`` of them, whichever rank and accumulation round computes it. So 8, 4 or 1 GPU see the same
@@ -26,13 +26,15 @@ class Stream(IntEnum):
 
 
 class Draws(NamedTuple):
-    """The samples of one group, int64 [n]: listing positions, and which pass over the stream's set each belongs to.
+    """The samples of one group, and the key that sets everything drawn for them apart from other streams.
 
     They are the entries ``start`` … ``start + n - 1`` of ``epoch``, counted over all ranks.
     """
 
-    index: NDArray[np.int64]  # type: ignore[assignment]  # tuple.index is not missed
-    passes: NDArray[np.int64]
+    index: NDArray[np.int64]  # type: ignore[assignment]  # [n] (tuple.index is not missed)
+    passes: NDArray[np.int64]  # [n] which pass over the stream's set each sample belongs to
+    seed: int
+    stream: Stream
     epoch: int = 0
     start: int = 0
 
@@ -41,26 +43,26 @@ class Draws(NamedTuple):
 class Order(Protocol):
     """What a source follows."""
 
-    seed: int
-    stream: Stream
+    indices: NDArray[np.int64]
+    """The samples [N] that it orders, over all ranks."""
 
     def __len__(self) -> int:
-        """Groups per epoch on this rank."""
+        """Returns the number of groups per epoch on this rank."""
         ...
 
-    def groups(self, epoch: int, position: int) -> Iterator[Draws]:
-        """This rank's groups from ``position`` (samples of the epoch consumed by all ranks) to the epoch's end."""
+    def groups(self, epoch: int, consumed: int) -> Iterator[Draws]:
+        """Yields this rank's groups of ``epoch`` that follow the ``consumed`` samples."""
         ...
 
     def replaced(self, draws: Draws, bad: Container[int]) -> Draws | None:
-        """``draws`` without the samples in ``bad``; None where this order's samples cannot be replaced."""
+        """Returns ``draws`` without the samples in ``bad``; None where this order's samples cannot be replaced."""
         ...
 
 
-def permutation(seed: int, stream: Stream, pass_: int, positions: NDArray[np.int64]) -> NDArray[np.int64]:
-    """``positions`` in the order of one pass: sorted by a keyed hash of each, so independent of the given order."""
-    keys = keyed_random.bits(seed, stream, pass_, positions)
-    return positions[np.lexsort((positions, keys))]
+def permutation(seed: int, stream: Stream, pass_: int, indices: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Returns ``indices`` in the order of one pass: sorted by a keyed hash of each, whatever order they come in."""
+    keys = keyed_random.bits(seed, stream, pass_, indices)
+    return indices[np.lexsort((indices, keys))]
 
 
 class TrainingOrder:
@@ -74,7 +76,7 @@ class TrainingOrder:
 
     def __init__(
         self,
-        positions: NDArray[np.int64],
+        indices: NDArray[np.int64],
         *,
         seed: int,
         stream: Stream,
@@ -87,43 +89,43 @@ class TrainingOrder:
     ) -> None:
         if batch % groups or groups % world:
             raise ValueError(f"{batch=} must divide into {groups=}, and those over {world=} ranks.")
-        if len(positions) == 0:
+        if len(indices) == 0:
             raise DataError(f"The {stream.name.lower()} set is empty: there is nothing to train on.")
-        if not continuous and steps * batch > len(positions):
+        if not continuous and steps * batch > len(indices):
             raise DataError(
                 f"{steps} steps of {batch} samples need {steps * batch} {stream.name.lower()} samples, "
-                f"but there are {len(positions)}. Use a smaller batch."
+                f"but there are {len(indices)}. Use a smaller batch."
             )
         self.seed, self.stream = seed, stream
         self.batch, self.steps, self.continuous = batch, steps, continuous
-        self.positions = np.asarray(positions, np.int64)
+        self.indices = np.asarray(indices, np.int64)
         self._group = batch // groups
         self._own_groups = range(rank * groups // world, (rank + 1) * groups // world)
         self._permutation = lru_cache(maxsize=2)(self._permute)  # a batch may touch two passes
 
     def _permute(self, pass_: int) -> NDArray[np.int64]:
-        return permutation(self.seed, self.stream, pass_, self.positions)
+        return permutation(self.seed, self.stream, pass_, self.indices)
 
     def __len__(self) -> int:
         return self.steps * len(self._own_groups)
 
     def draws(self, epoch: int, start: int, count: int) -> Draws:
-        """``count`` samples of ``epoch`` from ``start`` on."""
+        """Returns ``count`` samples of ``epoch`` from the entry ``start`` on."""
         at = np.arange(start, start + count)
         if self.continuous:
-            passes, offsets = np.divmod(epoch * self.steps * self.batch + at, len(self.positions))
+            passes, offsets = np.divmod(epoch * self.steps * self.batch + at, len(self.indices))
         else:
             passes, offsets = np.full(count, epoch), at
         index = np.empty(count, np.int64)
         for pass_ in np.unique(passes):
             chosen = passes == pass_
             index[chosen] = self._permutation(int(pass_))[offsets[chosen]]
-        return Draws(index, passes.astype(np.int64), epoch, start)
+        return Draws(index, passes.astype(np.int64), self.seed, self.stream, epoch, start)
 
     def replaced(self, draws: Draws, bad: Container[int]) -> Draws:
-        """Each bad sample gives way to the next good one of the epoch's order, with its own index and pass.
+        """Returns ``draws`` with the next good sample of the epoch's order, and its pass, in each bad one's place.
 
-        So what replaces it depends neither on the pipeline nor on ranks or resuming.
+        What replaces a sample depends neither on the pipeline nor on ranks or resuming.
         """
         index, passes = draws.index.copy(), draws.passes.copy()
         epoch_length = self.steps * self.batch
@@ -135,12 +137,13 @@ class TrainingOrder:
                     break
             else:
                 raise DataError(f"No file of the {self.stream.name.lower()} set can be decoded.")
-        return Draws(index, passes, draws.epoch, draws.start)
+        return draws._replace(index=index, passes=passes)
 
-    def groups(self, epoch: int, position: int) -> Iterator[Draws]:
-        if position % self.batch:
-            raise ValueError(f"{position=} is not a whole number of steps of {self.batch} samples.")
-        for step in range(position // self.batch, self.steps):
+    def groups(self, epoch: int, consumed: int) -> Iterator[Draws]:
+        """Yields this rank's groups; raises ValueError where ``consumed`` ends within a step."""
+        if consumed % self.batch:
+            raise ValueError(f"{consumed=} is not a whole number of steps of {self.batch} samples.")
+        for step in range(consumed // self.batch, self.steps):
             for group in self._own_groups:
                 yield self.draws(epoch, step * self.batch + group * self._group, self._group)
 
@@ -148,21 +151,19 @@ class TrainingOrder:
 class EvaluationOrder:
     """Every sample once over all ranks, in listing order, the last batch short: rank r has samples r, r + world, …"""
 
-    stream = Stream.EVALUATION
-    seed = 0  # nothing is drawn
-
-    def __init__(self, positions: NDArray[np.int64], *, batch: int, rank: int = 0, world: int = 1) -> None:
-        self.positions = np.asarray(positions, np.int64)
-        self._own = self.positions[rank::world]
+    def __init__(self, indices: NDArray[np.int64], *, batch: int, rank: int = 0, world: int = 1) -> None:
+        self.indices = np.asarray(indices, np.int64)
+        self._own = self.indices[rank::world]
         self._batch, self._world = batch, world
 
     def __len__(self) -> int:
         return -(-len(self._own) // self._batch)
 
-    def groups(self, epoch: int, position: int) -> Iterator[Draws]:
-        for start in range(position // self._world, len(self._own), self._batch):
+    def groups(self, epoch: int, consumed: int) -> Iterator[Draws]:
+        """Yields this rank's batches; those of all epochs are alike."""
+        for start in range(consumed // self._world, len(self._own), self._batch):
             index = self._own[start : start + self._batch]
-            yield Draws(index, np.zeros_like(index))
+            yield Draws(index, np.zeros_like(index), seed=0, stream=Stream.EVALUATION)  # nothing is drawn
 
     def replaced(self, draws: Draws, bad: Container[int]) -> None:
-        """Nothing replaces a validation image: the accuracy would be that of another set."""
+        """Returns None: with another image in a bad one's place, the accuracy would be that of another set."""

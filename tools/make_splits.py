@@ -137,7 +137,7 @@ def _guesses(paths: list[Path], listing: Listing) -> ClipTargets:
             if label is None or confidence is None:
                 raise DataError(f"{path} has no columns PseudoLabel and Probs: there is nothing to choose by.")
         else:
-            index = listing.positions
+            index = listing.indices
             label, confidence = read_clip_file(path, len(listing), len(listing.classes))
         twice = index[result.label[index] != UNKNOWN]
         if len(twice):

@@ -126,7 +126,7 @@ def cold(setting: Setting) -> Part:
         rows.append((name, *rates, report.ratio(from_disk, warm, False)))
     note = (
         "Cold: the corpus's pages are dropped (posix_fadvise, checked with mincore) before each run. Both open the "
-        "pipeline anew, so these are rates of a first epoch; ffcv with engine.ffcv_cache=page. What the disk behind "
+        "pipeline anew, so these are rates of a first epoch; ffcv with ffcv.cache=page. What the disk behind "
         "the machine keeps is not known."
     )
     return Part(report.Section("Cold and warm page cache", tuple(rows), note, {"measurement": measured}))

@@ -58,7 +58,7 @@ def _plan(listing: Listing, step: int) -> list[tuple[Draws, Plan]]:
     for order, views in zip(orders(listing), (LABELED_VIEWS, UNLABELED_VIEWS), strict=True):
         draws = order.draws(0, step * order.batch, order.batch)
         sizes = listing.heights[draws.index], listing.widths[draws.index]
-        groups.append((draws, cpu.compiled(plan(views, order.seed, order.stream, draws, *sizes))))
+        groups.append((draws, cpu.compiled(plan(views, draws, *sizes))))
     return groups
 
 

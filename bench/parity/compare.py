@@ -1,6 +1,5 @@
 """The differences that ``bench parity`` reports, in grey levels; images are uint8 [images, views, h, w, 3]."""
 
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +14,7 @@ from pipelines.augment.ops import Op
 from pipelines.augment.policy import Plan, plan
 from pipelines.order import Stream, TrainingOrder
 from pipelines.samples.listing import Listing
-from pipelines.sources.options import SourceOptions
+from pipelines.sources.options import DaliOptions, FfcvOptions, Resources
 from pipelines.views import TrainingViews
 
 Images = NDArray[np.uint8]
@@ -61,7 +60,7 @@ def expect(listing: Listing) -> Expected:
     (draws,) = order.groups(0, 0)
     back = np.argsort(draws.index)
     draws = draws._replace(index=draws.index[back], passes=draws.passes[back])
-    todo = plan(UNLABELED_VIEWS, order.seed, order.stream, draws, listing.heights, listing.widths)
+    todo = plan(UNLABELED_VIEWS, draws, listing.heights, listing.widths)
     without = todo._replace(op=np.full_like(todo.op, Op.Identity))
     images = [pillow.decode(listing.path(index)) for index in range(len(listing))]
     plain, finished = (
@@ -73,29 +72,32 @@ def expect(listing: Listing) -> Expected:
 def _order(listing: Listing) -> TrainingOrder:
     """All images in one step."""
     return TrainingOrder(
-        listing.positions, seed=0, stream=Stream.UNLABELED, batch=len(listing), groups=1, steps=1, continuous=False
+        listing.indices, seed=0, stream=Stream.UNLABELED, batch=len(listing), groups=1, steps=1, continuous=False
     )
 
 
-def compare_pipeline(name: str, expected: Expected, options: SourceOptions) -> Comparison:
+def compare_pipeline(name: str, expected: Expected, resources: Resources) -> Comparison:
     """The crops and flips of the pipeline called ``name``, and its strong views."""
-    plain, finished = (_loaded(name, expected.listing, views, options) for views in (PLAIN, UNLABELED_VIEWS))
+    plain, finished = (_loaded(name, expected.listing, views, resources) for views in (PLAIN, UNLABELED_VIEWS))
     strong = slice(UNLABELED_VIEWS.weak, None)
     rows = [
         _equal(f"{name}: crops and flips", plain, expected.plain),
         _equal(f"{name}: strong views", finished[:, strong], expected.finished[:, strong]),
     ]
     if name == "dali":
-        rows += _dalis_operators(expected, replace(options, dali_cut="dali"))
+        rows += _dalis_operators(expected, resources)
     if name == "ffcv":
-        left = _loaded(name, expected.listing, UNLABELED_VIEWS, replace(options, strong_on="device"))
+        left = _loaded(name, expected.listing, UNLABELED_VIEWS, resources, FfcvOptions(strong_on="device"))
         rows.append(_equal(f"{name}: strong views, left to the device", left[:, strong], expected.finished[:, strong]))
     return Comparison(rows, finished)
 
 
-def _dalis_operators(expected: Expected, options: SourceOptions) -> list[Row]:
+def _dalis_operators(expected: Expected, resources: Resources) -> list[Row]:
     """DALI's own slice, resize and flip, which a GPU runs, here on the CPU."""
-    plain, finished = (_loaded("dali", expected.listing, views, options) for views in (PLAIN, UNLABELED_VIEWS))
+    options = DaliOptions(cut="dali")
+    plain, finished = (
+        _loaded("dali", expected.listing, views, resources, options) for views in (PLAIN, UNLABELED_VIEWS)
+    )
     strong = slice(UNLABELED_VIEWS.weak, None)
     mean, inner = _DALI_MEAN, _DALI_INNER
     row = _difference("dali's operators: crops and flips", plain, expected.plain)
@@ -109,9 +111,15 @@ def _dalis_operators(expected: Expected, options: SourceOptions) -> list[Row]:
     ]
 
 
-def _loaded(name: str, listing: Listing, views: TrainingViews, options: SourceOptions) -> Images:
+def _loaded(
+    name: str,
+    listing: Listing,
+    views: TrainingViews,
+    resources: Resources,
+    options: DaliOptions | FfcvOptions | None = None,
+) -> Images:
     """The pipeline's views of all images, in the listing's order."""
-    source = open_source(name, listing, _order(listing), views, options)
+    source = open_source(name, listing, _order(listing), views, resources, options)
     try:
         (batch,) = source
         return batch.pixels[:, torch.argsort(batch.index)].transpose(0, 1).contiguous().numpy()

@@ -20,7 +20,7 @@ from bench.parity.compare import Comparison, Expected, Row, compare_executors, c
 from pipelines import NAMES
 from pipelines.errors import UserError
 from pipelines.samples.listing import list_images
-from pipelines.sources.options import SourceOptions
+from pipelines.sources.options import Resources
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -72,8 +72,8 @@ def _pipelines(
     threads = len(os.sched_getaffinity(0))
     for name in arguments.pipelines or NAMES:
         try:
-            options = SourceOptions(threads=threads, beton=beton(root, threads) if name == "ffcv" else None)
-            compared[name] = compare_pipeline(name, expected, options)
+            resources = Resources(threads=threads, beton=beton(root, threads) if name == "ffcv" else None)
+            compared[name] = compare_pipeline(name, expected, resources)
         except (UserError, ModuleNotFoundError) as error:
             if arguments.pipelines:
                 raise

@@ -86,8 +86,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _crops(listing: Listing, images: list[Image.Image], size: int, each: int) -> list[Crop]:
     """``each`` random resized crops of every image: the weak views of one epoch."""
-    draws = Draws(listing.positions, np.zeros(len(images), np.int64))
-    todo = plan(TrainingViews(size=size, weak=each), 0, Stream.UNLABELED, draws, listing.heights, listing.widths)
+    draws = Draws(listing.indices, np.zeros(len(images), np.int64), seed=0, stream=Stream.UNLABELED)
+    todo = plan(TrainingViews(size=size, weak=each), draws, listing.heights, listing.widths)
     pixels = [np.array(image) for image in images]
     return [
         Crop(pixels[at], images[at], *todo.crop[view, at].tolist()) for at in range(len(images)) for view in range(each)

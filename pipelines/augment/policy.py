@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pipelines import keyed_random
 from pipelines.augment import ops
-from pipelines.order import Draws, Stream
+from pipelines.order import Draws
 from pipelines.views import EvaluationView, TrainingViews
 
 _TRIES = 10
@@ -40,22 +40,18 @@ class Plan(NamedTuple):
 
 def plan(
     views: TrainingViews | EvaluationView,
-    seed: int,
-    stream: Stream,
     draws: Draws,
     heights: NDArray[np.int32],
     widths: NDArray[np.int32],
 ) -> Plan:
-    """The plan of ``views`` for the samples ``draws``, whose images are ``heights`` × ``widths`` pixels, each [n]."""
+    """Returns the plan of ``views`` for the samples ``draws``, whose images are ``heights`` × ``widths`` pixels [n]."""
     if isinstance(views, EvaluationView):
         return _evaluation_plan(views, heights, widths)
-    return _training_plan(views, seed, stream, draws, heights, widths)
+    return _training_plan(views, draws, heights, widths)
 
 
 def _training_plan(
     views: TrainingViews,
-    seed: int,
-    stream: Stream,
     draws: Draws,
     heights: NDArray[np.int32],
     widths: NDArray[np.int32],
@@ -65,7 +61,8 @@ def _training_plan(
 
     def uniform(draw: int | NDArray[np.int64]) -> NDArray[np.float64]:
         shape = (Ellipsis,) + (None,) * np.ndim(draw)  # array draws get axes of their own, after [v, n]
-        return keyed_random.uniform(seed, stream, draws.passes[shape], draws.index[shape], view[shape], draw)
+        words = draws.seed, draws.stream, draws.passes[shape], draws.index[shape], view[shape], draw
+        return keyed_random.uniform(*words)
 
     op = np.full((v, n, ops.DRAWS_PER_VIEW), ops.Op.Identity, np.uint8)
     level = np.ones((v, n, ops.DRAWS_PER_VIEW), np.int8)

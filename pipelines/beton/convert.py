@@ -63,7 +63,7 @@ def convert(
 
     Raises DataError where files cannot be read or written, or (``strict``) where one cannot be stored.
     """
-    chosen = listing.positions if positions is None else np.sort(positions)
+    chosen = listing.indices if positions is None else np.sort(positions)
     identity = identity_of(listing, chosen, encoding, shard)
     try:
         if resume and finished(beton, identity):

@@ -72,7 +72,7 @@ def copy_of(path: Path, cache: Literal["auto", "page", "memory"], processes: int
                 return None
             raise DataError(
                 f"{path} has {state.st_size / 2**30:.1f} GiB, but only {available / 2**30:.1f} GiB of memory are "
-                "available. Use --set engine.ffcv_cache=page, or auto."
+                "available. Use ffcv.cache=page, or auto."
             ) from None
         return copy
 

@@ -20,11 +20,11 @@ _RAW = 1
 
 
 class Beton(NamedTuple):
-    """A .beton file opened for reading; its arrays are in the order of the ``index`` field, whatever the rows' is."""
+    """A .beton file opened for reading; its arrays are in the order of their indices, not of the file's own rows."""
 
     path: Path
     content: NDArray[np.uint8]  # [bytes] the file, mapped read-only
-    position: NDArray[np.int64]  # [n] each sample's listing position, ascending; not all need to be there
+    index: NDArray[np.int64]  # type: ignore[assignment]  # [n] each sample's, ascending; not all need to be there
     stored: Stored  # [n]
     label: NDArray[np.int64]  # [n]
 
@@ -50,9 +50,9 @@ def open_beton(path: Path) -> Beton:
             raise DataError(f"it has the fields {', '.join(found)}, not image, label, index")
         metadata = {name: reader.metadata[f"f{place}"] for place, name in enumerate(found)}
         order = np.argsort(metadata["index"])
-        position = metadata["index"][order]
-        if rows == 0 or position[0] < 0 or not (np.diff(position) > 0).all():
-            raise DataError("its index field does not hold listing positions, each once")
+        index = metadata["index"][order]
+        if rows == 0 or index[0] < 0 or not (np.diff(index) > 0).all():
+            raise DataError("its index field does not hold indices of a listing, each once")
         image = metadata["image"][order]
         by_address = np.sort(reader.alloc_table, order="ptr")
         at = np.searchsorted(by_address["ptr"], image["data_ptr"])
@@ -66,14 +66,14 @@ def open_beton(path: Path) -> Beton:
     except (DataError, ValueError, AssertionError, LookupError, OverflowError) as error:  # what ffcv's Reader raises
         raise DataError(f"{path} cannot be used: {error}.") from error
     stored = Stored(known["ptr"].astype(np.int64), known["size"].astype(np.int64), height, width, raw)
-    return Beton(path, np.memmap(path, np.uint8, "r"), position, stored, metadata["label"][order])
+    return Beton(path, np.memmap(path, np.uint8, "r"), index, stored, metadata["label"][order])
 
 
 def left_out(beton: Path) -> dict[int, str]:
-    """Listing positions of the files that the converter could not store, with the reason; empty where not known."""
+    """Returns the indices of the files that the converter could not store, with the reason; none where not known."""
     sidecar = sidecar_path(beton)
     stated = json.loads(sidecar.read_text()) if sidecar.is_file() else {}
-    return {position: reason for position, _, reason in stated.get("left_out", ())}
+    return {index: reason for index, _, reason in stated.get("left_out", ())}
 
 
 def beton_of(listing: Listing, path: Path | None) -> Beton:
@@ -100,7 +100,7 @@ def beton_of(listing: Listing, path: Path | None) -> Beton:
         else:
             # Still usable (only the .beton was copied, say), but two listings can agree in what is left to compare.
             warnings.warn(f"{sidecar} is missing: {path} is compared by its count and labels only.", stacklevel=3)
-        if len(beton.label) > len(listing) or beton.position[-1] >= len(listing):
+        if len(beton.label) > len(listing) or beton.index[-1] >= len(listing):
             raise DataError(f"{path} holds {len(beton.label)} images, but {root} has {len(listing)}.")
         if not _same_labels(beton, listing):
             raise DataError(f"{path} has other labels than the folders of {root}.")
@@ -113,4 +113,4 @@ def _same_labels(beton: Beton, listing: Listing) -> bool:
     """As far as can be told: a listing whose labels are withheld has a digest of all of them, of no subset."""
     if listing.withheld:
         return len(beton.label) < len(listing) or listing.has_labels(beton.label)
-    return np.array_equal(beton.label, listing.labels[beton.position])
+    return np.array_equal(beton.label, listing.labels[beton.index])

@@ -17,7 +17,7 @@ def part_path(beton: Path, shard: str) -> Path:
 
 def positions_of(listing: Listing, subset: Path | None, shard: str) -> NDArray[np.int64]:
     """Sorted listing positions: consecutive ones, so that a machine reads few folders."""
-    chosen = listing.positions if subset is None else np.sort(read_index_file(subset, listing).index)
+    chosen = listing.indices if subset is None else np.sort(read_index_file(subset, listing).index)
     if not shard:
         return chosen
     part, parts = map(int, shard.split("/"))

@@ -1,8 +1,7 @@
 """One folder of images, listed once: the stable sample index, the labels and the image sizes.
 
-A sample's *index* is its position in torchvision's sorted ImageFolder listing of the root; everything else in the
-project (published index files, orders, plans, label tables, .beton fields) speaks of samples by it. A bad file keeps
-its position.
+A sample's *index* is its place in torchvision's sorted ImageFolder listing of the root; everything else in the project
+(published index files, orders, plans, label tables, .beton fields) speaks of samples by it. A bad file keeps its index.
 """
 
 import hashlib
@@ -38,15 +37,15 @@ class Listing:
     labels: NDArray[np.int64]  # [N] the folder each image lies in; all UNKNOWN where that may not be known
     heights: NDArray[np.int32]  # [N] pixels of the stored image; 0 for a bad file
     widths: NDArray[np.int32]  # [N]
-    bad: dict[int, str] = field(default_factory=dict)  # position → what is wrong with the file
+    bad: dict[int, str] = field(default_factory=dict)  # index → what is wrong with the file
     withheld: str = ""  # digest of the labels that ``without_labels`` took away
 
     def __len__(self) -> int:
         return len(self.paths)
 
     @property
-    def positions(self) -> NDArray[np.int64]:
-        """Every sample's index."""
+    def indices(self) -> NDArray[np.int64]:
+        """Every sample's index, int64 [N]."""
         return np.arange(len(self), dtype=np.int64)
 
     def path(self, index: int) -> Path:
@@ -76,7 +75,7 @@ def list_images(root: Path, *, labeled: bool = True, on_bad: Literal["raise", "k
     """The listing of a folder, with the sizes from the images' headers (remembered in the user's cache folder).
 
     ``labeled``: ``root`` is an ImageFolder; otherwise its images lie at any depth, and their classes are unknown.
-    ``on_bad="keep"``: files that are no images keep their positions, have size 0, and are named in ``bad``.
+    ``on_bad="keep"``: files that are no images keep their indices, have size 0, and are named in ``bad``.
 
     Raises DataError where a folder is missing, empty or unreadable, or (``on_bad="raise"``) a file is no image.
     """

@@ -44,8 +44,8 @@ class Split:
     """The labeled and unlabeled samples of one listing, or of two, whose own labels it forgets."""
 
     listing: Listing  # without labels, whatever was given
-    labeled: NDArray[np.int64]  # its positions
-    unlabeled: NDArray[np.int64]  # positions in ``unlabeled_listing``
+    labeled: NDArray[np.int64]  # indices in ``listing``
+    unlabeled: NDArray[np.int64]  # indices in ``unlabeled_listing``
     labels: NDArray[np.int64]  # [N] label of each labeled sample, UNKNOWN for all others
     clip: ClipTargets | None
     elsewhere: Listing | None = None  # where the unlabeled samples lie in a folder of their own
@@ -67,6 +67,10 @@ class Split:
         for array in (self.labeled, self.unlabeled, self.labels, *(self.clip or ())):
             digest.update(np.ascontiguousarray(array).tobytes() + b"\0")
         return digest.hexdigest()
+
+
+class NoClipTargets(DataError):
+    """CLIP targets are asked for, but nothing brings them."""
 
 
 class IndexFile(NamedTuple):
@@ -94,7 +98,7 @@ def read_split(
     """
     labeled = read_index_file(labeled_csv, listing)
     elsewhere, source = (unlabeled, unlabeled.root) if isinstance(unlabeled, Listing) else (None, unlabeled)
-    other = read_index_file(source, listing) if elsewhere is None else IndexFile(elsewhere.positions, None, None)
+    other = read_index_file(source, listing) if elsewhere is None else IndexFile(elsewhere.indices, None, None)
     labels = np.full(len(listing), UNKNOWN, np.int64)
     known = listing.labels[labeled.index] if labeled.pseudo_label is None else labeled.pseudo_label
     labels[labeled.index] = known
@@ -108,15 +112,15 @@ def read_split(
     return Split(listing, labeled.index, other.index, labels, clip, elsewhere)
 
 
-def find_file(root: Path, names: Sequence[str]) -> Path:
-    """The first of ``names`` that exists below ``root``."""
+def find_file(root: Path, names: Sequence[str], *, option: str = "") -> Path:
+    """Returns the first of ``names`` that exists below ``root``; ``option`` is how the user names another file."""
     for name in names:
         if (root / name).is_file():
             return root / name
     wanted = " or ".join(str(root / name) for name in names)
     raise DataError(
-        f"There is no {wanted}. Put it there, make it with python tools/make_splits.py, or name another file "
-        "(see --help, --set engine.…_csv)."
+        f"There is no {wanted}. Put it there, make it with python tools/make_splits.py, or name another file"
+        f"{f' with {option}' if option else ''}."
     )
 
 
@@ -184,10 +188,9 @@ def _clip_of(
     if clip_file is not None:
         return read_clip_file(clip_file, len(unlabeled.index), classes)
     if unlabeled.pseudo_label is None or unlabeled.confidence is None:
-        raise DataError(
-            f"This recipe uses CLIP targets, but {source} brings none (an index file would in columns PseudoLabel and "
-            "Probs). "
-            "Name a predictions file with --set engine.clip_file=… or make one with: python tools/make_clip_targets.py"
+        raise NoClipTargets(
+            f"Training is to use CLIP targets, but {source} brings none (an index file would in columns PseudoLabel "
+            "and Probs), and no predictions file is named. Make one with: python tools/make_clip_targets.py"
         )
     return unlabeled.pseudo_label, unlabeled.confidence
 

@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from pipelines.augment import cpu, gpu, pillow
+from pipelines.augment import cpu, gpu, pillow, policy
 from pipelines.augment.ops import Op
-from pipelines.augment.policy import Plan, plan
+from pipelines.augment.policy import Plan
 from pipelines.augment.randaugment import tables
 from pipelines.batch import Views
 from pipelines.beton.decode_and_cut import Stored, decode_and_cut
@@ -32,9 +32,9 @@ from pipelines.beton.memory_copy import copy_of
 from pipelines.beton.reader import beton_of, left_out
 from pipelines.errors import DataError
 from pipelines.order import Draws, Order
-from pipelines.samples.bad_files import BadFiles, Replacement
 from pipelines.samples.listing import Listing
-from pipelines.sources.options import SourceOptions
+from pipelines.sources.base import BaseSource
+from pipelines.sources.options import FfcvOptions, Resources
 from pipelines.views import EvaluationView, TrainingViews
 
 
@@ -43,11 +43,11 @@ class _Batch(NamedTuple):
 
     pixels: Tensor  # uint8 [v, n, size, size, 3] on the CPU
     draws: Draws
-    slices: list[Future[dict[int, str]]]  # listing position → what is wrong with the stored image
-    todo: Plan
+    slices: list[Future[dict[int, str]]]  # index → what is wrong with the stored image
+    plan: Plan
 
 
-class FfcvSource:
+class FfcvSource(BaseSource):
     """A ``pipelines.batch.Source`` over a .beton file."""
 
     def __init__(
@@ -55,39 +55,30 @@ class FfcvSource:
         listing: Listing,
         order: Order,
         views: TrainingViews | EvaluationView,
-        options: SourceOptions,
+        resources: Resources,
+        options: FfcvOptions | None = None,
     ) -> None:
-        self._listing, self._order, self._views, self._options = listing, order, views, options
-        self._beton = beton_of(listing, options.beton)
-        self._row = np.full(len(listing), -1, np.int64)  # listing position → place in the .beton's arrays
-        self._row[self._beton.position] = np.arange(len(self._beton.position))
-        if (asked := getattr(order, "positions", None)) is not None:
-            bad = self._left_out(options.bad_files)
-            self._rows_of(asked[~np.isin(asked, bad)])  # now rather than after hours of training
+        super().__init__(listing, order, views, resources)
+        options = options or FfcvOptions()
+        self._beton = beton_of(listing, resources.beton)
+        self._row_of = np.full(len(listing), -1, np.int64)  # index → row of the .beton's arrays
+        self._row_of[self._beton.index] = np.arange(len(self._beton.index))
+        self._rows(order.indices[~np.isin(order.indices, self._left_out())])  # now rather than after hours of training
         self._file = self._beton.path.open("rb")
-        self._copy = copy_of(self._beton.path, options.cache, options.processes)
+        self._copy = copy_of(self._beton.path, options.cache, resources.processes)
         self._tables = tables(views.size, views.size)
         self._left: slice | None = None  # the views whose RandAugment is left to the device
-        if options.strong_left_to_device and isinstance(views, TrainingViews) and views.strong:
+        if options.strong_left_to_device(resources.on_gpu) and isinstance(views, TrainingViews) and views.strong:
             self._left = slice(views.weak, None)
-        self._pool = ThreadPoolExecutor(options.threads, thread_name_prefix="ffcv")
-        self._stream = torch.cuda.Stream(options.device) if options.device.type == "cuda" else None
-        self._replacement = Replacement(listing, order, options.bad_files)
-        self._epoch = self._position = 0
-
-    def __len__(self) -> int:
-        return len(self._order)
-
-    def seek(self, epoch: int, position: int) -> None:
-        self._epoch, self._position = epoch, position
+        self._pool = ThreadPoolExecutor(resources.threads, thread_name_prefix="ffcv")
 
     def __iter__(self) -> Iterator[Views]:
         epoch = self._epoch
-        groups = self._order.groups(epoch, self._position)
+        groups = self._order.groups(epoch, self._consumed)
         started: deque[_Batch] = deque()
         try:
             while True:
-                while len(started) <= self._options.prefetch and (draws := next(groups, None)) is not None:
+                while len(started) <= self._resources.prefetch and (draws := next(groups, None)) is not None:
                     started.append(self._start(self._replacement.screened(draws)))
                 if not started:
                     break
@@ -98,53 +89,54 @@ class FfcvSource:
         self.seek(epoch + 1, 0)
 
     def close(self) -> None:
+        """Ends the threads and gives back the file and its copy in memory."""
         self._pool.shutdown(cancel_futures=True)
         self._file.close()
         self._beton = self._beton._replace(content=np.empty(0, np.uint8))  # the map goes with its last reference
         self._copy = None  # so does the copy
 
     def _content(self) -> NDArray[np.uint8]:
-        """The file's bytes: the copy in memory, if there is one by now, or the map."""
+        """Returns the file's bytes: the copy in memory, if there is one by now, or the map."""
         copied = self._copy.content if self._copy else None
         return self._beton.content if copied is None else copied
 
     def _start(self, draws: Draws) -> _Batch:
-        """Plan a batch and hand its slices to the threads; no slice waits for another one, or another batch's."""
+        """Plans a batch and hands its slices to the threads; no slice waits for another one, or another batch's."""
         if self._file.closed:
             raise RuntimeError("The source is closed.")
-        stored = self._beton.stored.at(self._rows_of(draws.index))
+        stored = self._beton.stored.at(self._rows(draws.index))
         content = self._content()
         if content is self._beton.content:
             for offset, length in zip(stored.offset.tolist(), stored.length.tolist(), strict=True):
                 # The disk reads all of the batch at once, ahead, not image after image as the map's pages are missed.
                 os.posix_fadvise(self._file.fileno(), offset, length, os.POSIX_FADV_WILLNEED)
-        todo = plan(self._views, self._order.seed, self._order.stream, draws, stored.height, stored.width)
-        todo, count = cpu.compiled(todo), len(draws.index)
-        shape = (self._views.count, count, todo.size, todo.size, 3)
+        plan, count = cpu.compiled(policy.plan(self._views, draws, stored.height, stored.width)), len(draws.index)
+        shape = (self._views.count, count, plan.size, plan.size, 3)
         pixels = torch.empty(shape, dtype=torch.uint8, pin_memory=self._stream is not None)
-        parts = min(self._options.threads, count)
+        parts = min(self._resources.threads, count)
         bounds = pairwise(count * part // parts for part in range(parts + 1))
-        here = todo
+        here = plan
         if self._left is not None:
-            here = todo._replace(op=todo.op.copy())
+            here = plan._replace(op=plan.op.copy())
             here.op[self._left] = Op.Identity
         slices = [
             self._pool.submit(self._fill, content, pixels.numpy(), draws, stored, here, *bound) for bound in bounds
         ]
-        return _Batch(pixels, draws, slices, todo)
+        return _Batch(pixels, draws, slices, plan)
 
-    def _left_out(self, bad_files: BadFiles | None) -> list[int]:
-        """Files that the converter had to leave out are bad files, where the source may replace any."""
+    def _left_out(self) -> list[int]:
+        """Returns the indices that need not be in the file: bad files, those that the converter left out among them."""
+        bad_files = self._resources.bad_files
         if bad_files is None:
             return []
         name = self._beton.path.name
         bad_files.add({index: f"left out of {name}: {why}" for index, why in left_out(self._beton.path).items()})
         return list(bad_files.known)
 
-    def _rows_of(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Places in the .beton's arrays. Raises DataError where a sample is not in the file."""
-        rows = self._row[positions]
-        if len(absent := np.unique(positions[rows < 0])):
+    def _rows(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Returns the samples' rows; raises DataError where a sample is not in the file."""
+        rows = self._row_of[indices]
+        if len(absent := np.unique(indices[rows < 0])):
             why = left_out(self._beton.path).get(int(absent[0]), "it was not converted")
             raise DataError(
                 f"{self._beton.path} lacks {len(absent)} of the samples that are asked for, such as sample "
@@ -154,34 +146,28 @@ class FfcvSource:
         return rows
 
     def _finish(self, batch: _Batch) -> Views:
-        """The batch, once all its slices are there, on the training device."""
+        """Returns the batch on the training device, once all its slices are there."""
         failures: dict[int, str] = {}
         for part in batch.slices:
             failures |= part.result()
         if failures:  # rare: make the whole batch again
             return self._finish(self._start(self._replacement.after(batch.draws, failures)))
-        device, positions = self._options.device, torch.from_numpy(batch.draws.index)
-        if self._stream is None:
-            views = Views(batch.pixels.to(device), positions.to(device))
-            self._augment_left(views.pixels, batch.todo)
-            return views
-        # Never run on a GPU so far. Copied beside the computation, which waits for it on the device, not here.
-        with torch.cuda.stream(self._stream):
-            views = Views(
-                batch.pixels.to(device, non_blocking=True), positions.pin_memory().to(device, non_blocking=True)
-            )
-            self._augment_left(views.pixels, batch.todo)
-        computing = torch.cuda.current_stream(device)
-        computing.wait_stream(self._stream)
-        for tensor in views:
-            tensor.record_stream(computing)  # its memory is not given to the next copy before it was read
+        return self._handed_over(lambda: self._on_device(batch))
+
+    def _on_device(self, batch: _Batch) -> Views:
+        """Copies a batch to the device, without waiting for it where that is a GPU."""
+        index = torch.from_numpy(batch.draws.index)
+        if self._stream is not None:
+            index = index.pin_memory()  # as the pixels are: other memory is copied while the host waits
+        views = Views(*(tensor.to(self._device, non_blocking=True) for tensor in (batch.pixels, index)))
+        self._augment_left(views.pixels, batch.plan)
         return views
 
-    def _augment_left(self, pixels: Tensor, todo: Plan) -> None:
-        """RandAugment of the views [v, n, h, w, 3] that still lack it, in place, on their device's current stream."""
+    def _augment_left(self, pixels: Tensor, plan: Plan) -> None:
+        """Applies RandAugment in place to the views [v, n, h, w, 3] that still lack it, on the current stream."""
         if self._left is not None:
             plain = pixels[self._left]
-            plain.copy_(gpu.augment_batch(plain, todo.op[self._left], todo.level[self._left]))
+            plain.copy_(gpu.augment_batch(plain, plan.op[self._left], plan.level[self._left]))
 
     def _fill(
         self,
@@ -189,17 +175,17 @@ class FfcvSource:
         pixels: NDArray[np.uint8],
         draws: Draws,
         stored: Stored,
-        todo: Plan,
+        plan: Plan,
         first: int,
         last: int,
     ) -> dict[int, str]:
-        """Write the views of samples first … last - 1 of a batch into its ``pixels`` [v, n, size, size, 3].
+        """Writes the views of samples first … last - 1 of a batch into its ``pixels`` [v, n, size, size, 3].
 
-        Returns what is wrong with those that cannot be decoded, by listing position.
+        Returns what is wrong with those that cannot be decoded, by index.
         """
         failures: dict[int, str] = {}
         failed = np.zeros(len(draws.index), np.bool_)
-        decode_and_cut(content, stored, todo, self._tables, first, last, pixels, failed)
+        decode_and_cut(content, stored, plan, self._tables, first, last, pixels, failed)
         for sample in np.flatnonzero(failed).tolist():
             begin = stored.offset[sample]
             jpeg = content[begin : begin + stored.length[sample]].tobytes()
@@ -208,13 +194,14 @@ class FfcvSource:
             if isinstance(image, str):
                 failures[int(draws.index[sample])] = image
             else:
-                pixels[:, sample] = pillow.execute(image, todo, sample)
+                pixels[:, sample] = pillow.execute(image, plan, sample)
         return failures
 
     def _by_pillow(self, jpeg: bytes, size: tuple[int, int]) -> Image.Image | str:
-        """The image that libturbojpeg did not decode, as Pillow has it, which is the reference; or what is wrong.
+        """Returns the image as Pillow, which is the reference, decodes it; or what is wrong.
 
-        libturbojpeg also refuses what libjpeg merely warns of: a stray byte before a marker, which ImageNet has.
+        libturbojpeg, which did not decode it, also refuses what libjpeg merely warns of, such as a stray byte before a
+        marker, which ImageNet has.
         """
         try:
             image = pillow.decode_file(io.BytesIO(jpeg))

@@ -1,50 +1,73 @@
-"""How a source works, not what it yields: changing any of these changes speed, never the samples or their order."""
+"""What a user may choose about a source, and what a run hands to it: both change speed, never samples or their order.
+
+Each pipeline that has options states them here once, in a dataclass named after it: type, bounds, default, meaning.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
-
-import torch
+from typing import Annotated, Literal
 
 from pipelines.samples.bad_files import BadFiles
+from pipelines.sources.bounds import AtLeast, Within, check_bounds
 
 
 @dataclass(frozen=True)
-class SourceOptions:
-    """Handed to every source as a whole; each reads what concerns it."""
+class Resources:
+    """What a run hands to each of its sources, whatever the pipeline."""
 
-    device: torch.device = torch.device("cpu")
-    """Where the finished views are to lie."""
+    device: str = "cpu"
+    """PyTorch's name of the device on which the finished views are to lie."""
     threads: int = 2
     """CPU threads of this source."""
-    beton: Path | None = None
-    """ffcv: the converted file of the listing (tools/convert_imagenet_to_ffcv.py)."""
-    cache: Literal["auto", "page", "memory"] = "auto"
-    """ffcv: what keeps the file's bytes, the system's page cache or a copy of each process's own, read in background;
-    auto: a copy, where those of all ``processes`` take at most half of the available memory."""
-    processes: int = 1
-    """ffcv: processes on this machine that open the same file."""
-    bad_files: BadFiles | None = None
-    """Where a source notes the files that it cannot decode and replaces; None: the first one is an error."""
     prefetch: int = 2
     """dali, ffcv: batches that the source itself prepares ahead."""
-    strong_on: Literal["auto", "source", "device"] = "auto"
-    """ffcv: who applies RandAugment to the strong views, its threads or the device that the views are copied to; auto:
-    the device where it is a GPU. The same bytes. dali augments where its pixels lie, torchvision at the source."""
-    dali_cut: Literal["auto", "dali", "cpu"] = "auto"
-    """dali: who cuts the views, its own operators or our CPU executor, which gives Pillow's bytes and is several times
-    faster on a CPU; auto: its own on a GPU."""
-    dali_hw_decoder_load: float = 0.65
-    """dali on a GPU: share of the images that go to the hardware JPEG decoder, where the GPU has one."""
-    dali_preallocate_mb: int = 64
-    """dali on a GPU: decoder memory allocated up front, MiB per thread, so that none is allocated while training."""
+    processes: int = 1
+    """ffcv: processes on this machine that open the same .beton."""
+    beton: Path | None = None
+    """ffcv: the converted file of the listing (tools/convert_imagenet_to_ffcv.py)."""
+    bad_files: BadFiles | None = None
+    """Where the source notes the files that it cannot decode and replaces; None: the first one is an error."""
 
     @property
-    def dali_cuts(self) -> bool:
+    def on_gpu(self) -> bool:
+        """Whether the finished views are to lie on a GPU."""
+        return self.device.partition(":")[0] == "cuda"
+
+
+@dataclass(frozen=True)
+class DaliOptions:
+    """How the dali pipeline works."""
+
+    cut: Literal["auto", "dali", "cpu"] = "auto"
+    """Who cuts the views, DALI's own operators or our CPU executor, which gives Pillow's bytes and is several times
+    faster on a CPU; auto: DALI's own on a GPU."""
+    hw_decoder_load: Annotated[float, Within(0, 1)] = 0.65
+    """On a GPU: share of the images that go to the hardware JPEG decoder, where the GPU has one."""
+    preallocate_mb: Annotated[int, AtLeast(0)] = 64
+    """On a GPU: decoder memory allocated up front, MiB per thread, so that none is allocated while training."""
+
+    def __post_init__(self) -> None:
+        check_bounds("dali", self)
+
+    def dali_cuts(self, on_gpu: bool) -> bool:
         """Whether DALI cuts the views; otherwise it only decodes, on the CPU."""
-        return self.device.type == "cuda" if self.dali_cut == "auto" else self.dali_cut == "dali"
+        return on_gpu if self.cut == "auto" else self.cut == "dali"
 
-    @property
-    def strong_left_to_device(self) -> bool:
-        """Whether a source that has the choice leaves RandAugment to the device."""
-        return self.device.type == "cuda" if self.strong_on == "auto" else self.strong_on == "device"
+
+@dataclass(frozen=True)
+class FfcvOptions:
+    """How the ffcv pipeline works."""
+
+    cache: Literal["auto", "page", "memory"] = "auto"
+    """What keeps the .beton's bytes, the system's page cache or a copy of each process's own, read in the background;
+    auto: a copy, where those of all processes of the machine take at most half of the available memory."""
+    strong_on: Literal["auto", "source", "device"] = "auto"
+    """Who applies RandAugment to the strong views, the source's threads or, after the copy, the device; auto: a GPU, if
+    it is one. The same bytes either way. (dali augments where its pixels lie, torchvision at the source.)"""
+
+    def __post_init__(self) -> None:
+        check_bounds("ffcv", self)
+
+    def strong_left_to_device(self, on_gpu: bool) -> bool:
+        """Whether the source leaves RandAugment to the device."""
+        return on_gpu if self.strong_on == "auto" else self.strong_on == "device"

@@ -12,7 +12,7 @@ from pipelines.errors import DataError
 from pipelines.order import EvaluationOrder, Stream, TrainingOrder
 from pipelines.samples.bad_files import BadFiles
 from pipelines.samples.listing import list_images
-from pipelines.sources.options import SourceOptions
+from pipelines.sources.options import Resources
 from pipelines.views import EvaluationView, TrainingViews
 from tests.contracts.test_sources import PACKAGE, installed
 
@@ -51,7 +51,7 @@ def order(world=1, rank=0, **changed):
 
 def read(pipeline, spoilt, bad_files, of=None, seek=(0, 0)):
     listing, beton = spoilt
-    options = SourceOptions(threads=2, beton=beton, bad_files=bad_files)
+    options = Resources(threads=2, beton=beton, bad_files=bad_files)
     source = open_source(pipeline, listing, of or order(), VIEWS, options)
     try:
         source.seek(*seek)
@@ -100,7 +100,7 @@ def test_replacements_depend_on_neither_ranks_nor_resuming(pipeline, spoilt):
 
 
 def test_too_many_bad_files_stop_the_run_with_the_list(pipeline, spoilt):
-    message = r"2 of 60 files cannot be decoded, more than engine\.bad_files=0\.02"
+    message = r"2 of 60 files cannot be decoded, more than limit=0\.02 allows"
     with pytest.raises(DataError, match=message) as raised:
         read(pipeline, spoilt, BadFiles(spoilt[0], limit=0.02))
     assert sum(str(spoilt[0].path(i)) in str(raised.value) for i in (3, 10, 11)) == 2
@@ -113,8 +113,8 @@ def test_the_first_one_stops_a_strict_run(pipeline, spoilt):
 
 def test_validation_images_are_never_replaced(pipeline, spoilt):
     listing, beton = spoilt
-    options = SourceOptions(threads=1, beton=beton, bad_files=BadFiles(listing, 1.0))
-    evaluation = EvaluationOrder(listing.positions, batch=25)
+    options = Resources(threads=1, beton=beton, bad_files=BadFiles(listing, 1.0))
+    evaluation = EvaluationOrder(listing.indices, batch=25)
     source = open_source(pipeline, listing, evaluation, EvaluationView(size=32, resize=36), options)
     try:
         with pytest.raises(DataError, match="Cannot decode"):

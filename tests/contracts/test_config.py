@@ -6,20 +6,26 @@ from pathlib import Path
 
 import pytest
 
-from debiaspl.config import ConfigError, Engine, Recipe, Science
-from debiaspl.overrides import override
+from debiaspl.config import ConfigError, Recipe
+from debiaspl.overrides import MOVED, SECTIONS, override, restored
 from debiaspl.recipes import RECIPES, find
 from debiaspl.train import build_parser
 
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("section", [Science, Engine])
+@pytest.mark.parametrize("section", SECTIONS)
 def test_every_field_is_read(section):
-    sources = [path for path in (ROOT / "debiaspl").rglob("*.py") if path.parent.name != "recipes"]
+    folder = "debiaspl" if section in ("science", "engine") else "pipelines/sources"
+    sources = [path for path in (ROOT / folder).rglob("*.py") if path.parent.name != "recipes"]
     text = "\n".join(path.read_text(encoding="utf-8") for path in sources)
-    for field in dataclasses.fields(section):
-        assert re.search(rf"\.{field.name}\b", text), f"{section.__name__}.{field.name} is never read"
+    for field in dataclasses.fields(SECTIONS[section]):
+        assert re.search(rf"\.{field.name}\b", text), f"{section}.{field.name} is never read"
+
+
+def test_the_sections_are_the_recipes():
+    fields = {field.name: field.type for field in dataclasses.fields(Recipe)}
+    assert fields == {"name": str, **SECTIONS}
 
 
 def test_the_flags_are_frozen():
@@ -82,20 +88,61 @@ def test_set_is_typed_by_the_field():
     [
         ("science.tua=1", r"no field 'science\.tua'; did you mean science\.tau"),
         ("science.epochs=many", r"science\.epochs must be int \(got 'many'\)"),
-        ("method.tau=1", "no section 'method'"),
+        ("method.tau=1", "no section 'method'; there are science, engine, dali, ffcv"),
+        ("ffcv.cash=page", r"no field 'ffcv\.cash'; did you mean ffcv\.cache"),
+        ("ffcv.cache=disk", r"ffcv\.cache must be .*'auto', 'page', 'memory'.* \(got 'disk'\)"),
+        ("dali.cut=gpu", "'gpu'"),
+        ("dali.hw_decoder_load=2", r"dali\.hw_decoder_load must be within 0 and 1 \(got 2\.0\)"),
+        ("dali.preallocate_mb=-1", r"dali\.preallocate_mb must be at least 0 \(got -1\)"),
+        ("engine.dali_cut=gpu", r"dali\.cut must be .*'gpu'"),
+        ("engine.threads=-1", r"engine\.threads must be at least 0 \(got -1\)"),
+        ("engine.prefetch=0", r"engine\.prefetch must be at least 1 \(got 0\)"),
+        ("science.lr=0", r"science\.lr must be above 0 \(got 0\.0\)"),
+        ("science.tau=nan", r"science\.tau must be at least 0 \(got nan\)"),
         ("science.tau", "section.field=value"),
         ("science.group=7", r"does not divide into groups of science\.group=7.*1, 2, 4, 8"),
         ("science.threshold=1.5", "within 0 and 1"),
         ("science.arch=resnet5", "did you mean resnet50"),
         ("engine.pipeline=dail", "did you mean dali"),
         ("engine.precision=fp8", "'fp8'"),
-        ("engine.strong_on=gpu", "'gpu'"),
+        ("ffcv.strong_on=gpu", "'gpu'"),
         ("science.size=0", "size"),
     ],
 )
 def test_bad_values_say_what_to_do(assignment, message):
     with pytest.raises((ConfigError, ValueError), match=message):
         override(find("demo"), [assignment])
+
+
+OLD = {
+    "engine.strong_on": "device",
+    "engine.ffcv_cache": "page",
+    "engine.dali_cut": "cpu",
+    "engine.dali_hw_decoder_load": 0.25,
+    "engine.dali_preallocate_mb": 32,
+}
+
+
+def test_old_names_of_fields_are_understood_and_say_the_new_ones(capsys):
+    assert OLD.keys() == MOVED.keys()
+    recipe = override(find("demo"), [f"{name}={value}" for name, value in OLD.items()])
+    assert (recipe.ffcv.strong_on, recipe.ffcv.cache) == ("device", "page")
+    assert dataclasses.astuple(recipe.dali) == ("cpu", 0.25, 32)
+    assert capsys.readouterr().err.splitlines() == [f"{old} is now {MOVED[old]}" for old in OLD]
+    assert override(recipe, ["ffcv.cache=memory"]).ffcv.cache == "memory"
+    assert capsys.readouterr().err == ""
+
+
+def test_a_recipe_is_restored_from_this_versions_layout_and_the_older_one():
+    recipe = override(find("demo"), ["ffcv.cache=page", "dali.cut=cpu", "science.tau=0.7", "engine.threads=3"])
+    assert restored(dataclasses.asdict(recipe)) == recipe
+    saved = dataclasses.asdict(find("demo"))
+    del saved["dali"], saved["ffcv"]
+    saved["engine"] |= {name.removeprefix("engine."): value for name, value in OLD.items()} | {"no_longer": 1}
+    old = restored(saved)
+    assert (old.science, old.engine) == (find("demo").science, find("demo").engine)
+    assert dataclasses.astuple(old.ffcv) == ("page", "device")
+    assert dataclasses.astuple(old.dali) == ("cpu", 0.25, 32)
 
 
 def test_unknown_recipe_names_the_near_ones():
@@ -106,9 +153,10 @@ def test_unknown_recipe_names_the_near_ones():
 def test_experiment_depends_on_science_and_split_only():
     recipe = find("demo")
     base = recipe.experiment("split")
+    assert base == "2d4c216c961a2e7e"  # of version 0.1.0: older checkpoints belong to their recipes still
     assert recipe.experiment("other") != base
     assert override(recipe, ["science.tau=0.1"]).experiment("split") != base
-    assert override(recipe, ["engine.threads=7", "engine.pipeline=dali"]).experiment("split") == base
+    assert override(recipe, ["engine.threads=7", "ffcv.cache=page", "dali.cut=cpu"]).experiment("split") == base
     assert Recipe("renamed", recipe.science, recipe.engine).experiment("split") == base
 
 

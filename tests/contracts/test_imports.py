@@ -1,6 +1,7 @@
 """Imports run one way, and optional packages are imported in the files that are theirs alone."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +18,7 @@ ALLOWED = {
 }
 OURS = {*ALLOWED, "tests"}
 OPTIONAL = {
-    "nvidia": {"pipelines/sources/dali_source.py"},
+    "nvidia": {"pipelines/sources/dali_graph.py"},
     "ffcv": {"pipelines/beton/format.py"},
     "faiss": {"debiaspl/evaluation/knn.py"},
     "open_clip": {"tools/make_clip_targets.py"},
@@ -74,6 +75,12 @@ def test_the_mathematics_imports_nothing_but_torch(folder):
     for path in sources(folder):
         own = {"timm"} if path.name == "timm.py" else set()
         assert {name.split(".")[0] for name in imported(path)} <= allowed | own, path
+
+
+def test_the_pipelines_name_no_option_of_the_trainer():
+    for path in sources("pipelines"):
+        found = re.findall(r"\bengine\.|\bscience\.|--set\b", path.read_text(encoding="utf-8"))
+        assert not found, f"{path.relative_to(ROOT)} names {found}"
 
 
 def test_training_on_files_loads_no_optional_package():

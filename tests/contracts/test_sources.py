@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torchvision import transforms
 
-from pipelines import EvaluationView, Listing, SourceOptions, TrainingViews, open_source
+from pipelines import EvaluationView, Listing, Resources, TrainingViews, open_source
 from pipelines.augment import pillow
 from pipelines.batch import Source, Views
 from pipelines.order import EvaluationOrder, Order, Stream, TrainingOrder
@@ -85,9 +85,9 @@ def opened(name: str, listing: Listing, beton: Path | None) -> Iterator[Open]:
         *,
         of: Listing = listing,
         pipeline: str = name,
-        **options: Any,
+        **resources: Any,
     ) -> Source:
-        given = SourceOptions(**{"beton": beton, **options})
+        given = Resources(**{"beton": beton, **resources})
         sources.append(open_source(pipeline, of, order or training(), views, given))
         return sources[-1]
 
@@ -98,12 +98,12 @@ def opened(name: str, listing: Listing, beton: Path | None) -> Iterator[Open]:
 
 def training(**changed: Any) -> TrainingOrder:
     """All 60 samples in 5 steps of 12, in groups of 2."""
-    given = {"positions": np.arange(COUNT), "seed": 8, "stream": Stream.UNLABELED, "batch": 12, "groups": 6, "steps": 5}
+    given = {"indices": np.arange(COUNT), "seed": 8, "stream": Stream.UNLABELED, "batch": 12, "groups": 6, "steps": 5}
     return TrainingOrder(**{**given, "continuous": False, **changed})
 
 
 def by_sample(batches: list[Views]) -> dict[int, NDArray[np.uint8]]:
-    """Listing position → its views [v, size, size, 3]; no position twice."""
+    """Index → its views [v, size, size, 3]; no index twice."""
     found = {int(index): batch.pixels[:, at].numpy() for batch in batches for at, index in enumerate(batch.index)}
     assert len(found) == sum(len(batch.index) for batch in batches)
     return found
@@ -126,7 +126,7 @@ def epochs(name: str, listing: Listing, beton: Path | None) -> list[list[Views]]
     """Epochs 0, 1 and 2 of training(), each from a source of its own."""
     found = []
     for epoch in range(3):
-        source = open_source(name, listing, training(), VIEWS, SourceOptions(beton=beton))
+        source = open_source(name, listing, training(), VIEWS, Resources(beton=beton))
         source.seek(epoch, 0)
         found.append(list(source))
         source.close()
@@ -168,7 +168,7 @@ def test_what_was_yielded_is_not_overwritten(opened: Open) -> None:
 @pytest.mark.parametrize("views", [VIEWS, TrainingViews(size=33, weak=1), EVALUATION], ids=repr)
 def test_the_index_belongs_to_the_pixels(opened: Open, listing: Listing, views: TrainingViews | EvaluationView) -> None:
     """Each sample's first view is nearest to the reference's view of that very sample."""
-    order = EvaluationOrder(listing.positions, batch=16) if isinstance(views, EvaluationView) else training()
+    order = EvaluationOrder(listing.indices, batch=16) if isinstance(views, EvaluationView) else training()
     got, reference = (
         by_sample(list(opened(order, views))),
         by_sample(list(opened(order, views, pipeline="torchvision"))),
@@ -221,7 +221,7 @@ def test_threads_and_prefetch_change_no_byte(
 def test_a_labeled_set_smaller_than_a_batch(opened: Open) -> None:
     """The same sample several times in one group, each time in another pass: other crops of the same image."""
     few = np.array([50, 3, 17, 30, 41])
-    order = training(positions=few, stream=Stream.LABELED, batch=12, groups=1, steps=2, continuous=True)
+    order = training(indices=few, stream=Stream.LABELED, batch=12, groups=1, steps=2, continuous=True)
     source = opened(order, TrainingViews(size=48))
     first, second = list(source)
     draws = list(order.groups(0, 0))
@@ -245,11 +245,11 @@ def test_epochs_follow_each_other_and_differ(opened: Open, epochs: list[list[Vie
     assert all((one[index][view] != other[index][view]).any() for index in one for view in range(4))
 
 
-@pytest.mark.parametrize(("epoch", "position"), [(0, 0), (0, 12), (1, 36), (2, 48), (1, 60)])
-def test_seek_is_skip(opened: Open, epochs: list[list[Views]], epoch: int, position: int) -> None:
+@pytest.mark.parametrize(("epoch", "consumed"), [(0, 0), (0, 12), (1, 36), (2, 48), (1, 60)])
+def test_seek_is_skip(opened: Open, epochs: list[list[Views]], epoch: int, consumed: int) -> None:
     source = opened()
-    source.seek(epoch, position)
-    assert_same(list(source), epochs[epoch][position // 2 :])
+    source.seek(epoch, consumed)
+    assert_same(list(source), epochs[epoch][consumed // 2 :])
     assert len(source) == 30
     if epoch < 2:
         assert_same(list(source), epochs[epoch + 1])  # and stands at the start of the next epoch
@@ -272,7 +272,7 @@ def test_an_abandoned_iteration_leaves_the_place_as_it_was(opened: Open, epochs:
     assert_same(list(source), epochs[2][12:])
 
 
-def test_a_position_within_a_step_is_refused(opened: Open) -> None:
+def test_a_place_within_a_step_is_refused(opened: Open) -> None:
     source = opened()
     source.seek(0, 5)
     with pytest.raises(ValueError, match="whole number of steps"):
@@ -334,11 +334,11 @@ def test_twenty_epochs_cut_short_leave_nothing_behind(opened: Open) -> None:
 @pytest.mark.parametrize("world", [1, 2, 3])
 def test_evaluation_sees_every_sample_once_with_a_short_last_batch(opened: Open, listing: Listing, world: int) -> None:
     got: dict[int, NDArray[np.uint8]] = {}
-    positions = listing.positions[:-1]  # 59: uneven over the ranks, too
+    indices = listing.indices[:-1]  # 59: uneven over the ranks, too
     for rank in range(world):
-        order = EvaluationOrder(positions, batch=8, rank=rank, world=world)
+        order = EvaluationOrder(indices, batch=8, rank=rank, world=world)
         source = opened(order, EVALUATION)
-        own = positions[rank::world]
+        own = indices[rank::world]
         batches = list(source)
         assert len(batches) == len(source) == -(-len(own) // 8)
         assert [len(batch.index) for batch in batches] == [8] * (len(own) // 8) + (
@@ -350,14 +350,14 @@ def test_evaluation_sees_every_sample_once_with_a_short_last_batch(opened: Open,
         assert_same(list(source), batches)  # again the same, in the next epoch
         got |= by_sample(batches)
     assert got.keys() == set(range(59))
-    whole = by_sample(list(opened(EvaluationOrder(positions, batch=59), EVALUATION)))
+    whole = by_sample(list(opened(EvaluationOrder(indices, batch=59), EVALUATION)))
     assert_same_samples(got, whole)
 
 
 def test_evaluation_is_torchvisions(opened: Open, listing: Listing) -> None:
     """Byte for byte, of the PNG among the JPEGs, too."""
     views = EvaluationView()
-    got = by_sample(list(opened(EvaluationOrder(listing.positions, batch=16), views)))
+    got = by_sample(list(opened(EvaluationOrder(listing.indices, batch=16), views)))
     transform = transforms.Compose([transforms.Resize(256), transforms.CenterCrop(224)])
     for index in range(COUNT):
         with Image.open(listing.path(index)) as image:
@@ -391,7 +391,7 @@ def test_decoded_pixels_are_pillows(
     make_picture(77, 77, 9).convert("L").save(tmp_path / "images" / "class" / "grey.jpg")
     squares = list_images(tmp_path / "images")
     source = opened(
-        EvaluationOrder(squares.positions, batch=7),
+        EvaluationOrder(squares.indices, batch=7),
         EvaluationView(77, 77),
         of=squares,
         beton=convert(squares) if name == "ffcv" else None,

@@ -30,8 +30,8 @@ class FixedSource:
     def __len__(self):
         return 3
 
-    def seek(self, epoch, position):
-        assert (epoch, position) == (0, 0)
+    def seek(self, epoch, consumed):
+        assert (epoch, consumed) == (0, 0)
 
     def close(self):
         pass

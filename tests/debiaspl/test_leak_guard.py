@@ -139,7 +139,7 @@ def test_a_split_has_no_labels_but_its_own(data: Path, files: tuple[str, str]) -
     csvs = [f"engine.labeled_csv=indexes/{labeled}", f"engine.unlabeled_csv=indexes/{unlabeled}"]
     split, _ = build.read_data(override(find("demo"), [f"engine.data={data}", *csvs]))
     assert set(split.listing.labels.tolist()) == {UNKNOWN}
-    others = np.setdiff1d(split.listing.positions, split.labeled)
+    others = np.setdiff1d(split.listing.indices, split.labeled)
     assert set(split.labels[others].tolist()) == {UNKNOWN}
 
 

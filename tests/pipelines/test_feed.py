@@ -19,7 +19,7 @@ class Numbered(Source):
         self, length: int = 5, offset: int = 0, *, fails_at: int | None = None, error: BaseException | None = None
     ):
         self.length, self.offset, self.fails_at, self.error = length, offset, fails_at, error
-        self.epoch = self.position = 0
+        self.epoch = self.consumed = 0
         self.sought: list[tuple[int, int]] = []
         self.made = 0
         self.closed = 0
@@ -28,20 +28,20 @@ class Numbered(Source):
     def __len__(self) -> int:
         return self.length
 
-    def seek(self, epoch: int, position: int) -> None:
-        self.sought.append((epoch, position))
-        self.epoch, self.position = epoch, position
+    def seek(self, epoch: int, consumed: int) -> None:
+        self.sought.append((epoch, consumed))
+        self.epoch, self.consumed = epoch, consumed
 
     def __iter__(self) -> Iterator[Views]:
         try:
-            for place in range(self.position, self.length):
+            for place in range(self.consumed, self.length):
                 if place == self.fails_at:
                     assert self.error is not None
                     raise self.error
                 self.made += 1
                 number = self.offset + 100 * self.epoch + place
                 yield Views(torch.zeros(1, 1, 2, 2, 3, dtype=torch.uint8), torch.tensor([number]))
-            self.epoch, self.position = self.epoch + 1, 0
+            self.epoch, self.consumed = self.epoch + 1, 0
         finally:
             self.ended += 1
 

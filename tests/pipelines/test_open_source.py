@@ -5,6 +5,7 @@ import importlib.machinery
 import importlib.util
 import subprocess
 import sys
+import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -12,8 +13,8 @@ from types import ModuleType
 import pytest
 
 import pipelines
-from pipelines import DataError, EvaluationView, MissingDependency, SourceOptions, open_source
-from pipelines.batch import Source
+from pipelines import DaliOptions, DataError, EvaluationView, MissingDependency, open_source
+from pipelines.batch import Source, Views
 from pipelines.errors import UserError
 from pipelines.order import EvaluationOrder
 from pipelines.samples.listing import Listing, list_images
@@ -32,9 +33,7 @@ def listing(image_folder: Path) -> Listing:
 @pytest.fixture
 def opening(listing: Listing) -> Open:
     def opening(name: str) -> Source:
-        return open_source(
-            name, listing, EvaluationOrder(listing.positions, batch=8), EvaluationView(8, 8), SourceOptions()
-        )
+        return open_source(name, listing, EvaluationOrder(listing.indices, batch=8), EvaluationView(8, 8))
 
     return opening
 
@@ -63,11 +62,12 @@ def break_import(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str, Excepti
 
     def break_import(pipeline: str, package: str, error: Exception) -> None:
         module = f"{pipeline}_source"
-        ours = {f"pipelines.{module}", "pipelines.beton.reader", "pipelines.beton.format"}  # what stands on a package
+        on_dali, on_ffcv = {"pipelines.sources.dali_graph"}, {"pipelines.beton.reader", "pipelines.beton.format"}
+        ours = {f"pipelines.sources.{module}"} | on_dali | on_ffcv
         for name in list(sys.modules):
             if name in ours or f"{name}.".startswith(f"{package}."):
                 monkeypatch.delitem(sys.modules, name)
-        monkeypatch.delattr(pipelines, module, raising=False)
+        monkeypatch.delattr(pipelines.sources, module, raising=False)
         monkeypatch.setattr(sys, "meta_path", [_Blocker(package, error), *sys.meta_path])
 
     return break_import
@@ -152,15 +152,42 @@ def test_a_missing_package_of_ours_is_no_missing_dependency(opening: Open, break
     assert not isinstance(caught.value, UserError)
 
 
+def test_the_example_of_the_package_runs(
+    image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exactly the lines of its docstring, on 60 images: two epochs of three batches of 16."""
+    (tmp_path / "dataset/imagenet").mkdir(parents=True)
+    (tmp_path / "dataset/imagenet/train").symlink_to(image_folder)
+    monkeypatch.chdir(tmp_path)
+    text = textwrap.dedent(pipelines.__doc__.split("::\n\n")[1])
+    assert len([line for line in text.splitlines() if line]) == 10
+    names: dict[str, object] = {}
+    exec(text, names)
+    lines = capsys.readouterr().out.split("]\n")[:-1]
+    assert [line.split()[0] for line in lines] == ["0", "0", "0", "1", "1", "1"]
+    assert all(len(line.split("[")[1].split()) == 16 for line in lines)
+    views = names["views"]
+    assert isinstance(views, Views)
+    assert views.pixels.shape == (4, 16, 224, 224, 3)
+    assert views.pixels.float().std() > 1
+
+
+def test_options_are_the_asked_pipelines(listing: Listing) -> None:
+    order = EvaluationOrder(listing.indices, batch=8)
+    with pytest.raises(TypeError):
+        open_source("torchvision", listing, order, EvaluationView(8, 8), options=DaliOptions())
+
+
 def test_only_the_asked_pipeline_is_imported(image_folder: Path) -> None:
     script = f"""
 import sys
+import textwrap
 from pathlib import Path
 import pipelines
 assert not [name for name in sys.modules if name.startswith("pipelines.") and name.endswith("_source")]
-listing = pipelines.samples.listing.list_images(Path({str(image_folder)!r}))
-order = pipelines.order.EvaluationOrder(listing.positions, batch=60)
-source = pipelines.open_source("torchvision", listing, order, pipelines.EvaluationView(8, 8), pipelines.SourceOptions())
+listing = pipelines.list_images(Path({str(image_folder)!r}))
+order = pipelines.EvaluationOrder(listing.indices, batch=60)
+source = pipelines.open_source("torchvision", listing, order, pipelines.EvaluationView(8, 8))
 assert [views.pixels.shape[1] for views in source] == [60]
 source.close()
 found = {{name for name in sys.modules if name.split(".")[0] in ("ffcv", "cv2") or name.startswith("nvidia.dali")}}

@@ -10,17 +10,17 @@ from numpy.typing import NDArray
 from pipelines.errors import DataError
 from pipelines.order import Draws, EvaluationOrder, Stream, TrainingOrder, permutation
 
-POSITIONS = np.arange(100, 203)  # 103 samples: 12 steps of 8 and a tail of 7
+INDICES = np.arange(100, 203)  # 103 samples: 12 steps of 8 and a tail of 7
 SMALL = np.array([40, 7, 12, 3, 25])
 
 
 def unlabeled(**changed: Any) -> TrainingOrder:
-    given = {"positions": POSITIONS, "seed": 2, "stream": Stream.UNLABELED, "batch": 8, "groups": 4, "steps": 12}
+    given = {"indices": INDICES, "seed": 2, "stream": Stream.UNLABELED, "batch": 8, "groups": 4, "steps": 12}
     return TrainingOrder(**{**given, "continuous": False, **changed})
 
 
 def labeled(**changed: Any) -> TrainingOrder:
-    given = {"positions": POSITIONS, "seed": 2, "stream": Stream.LABELED, "batch": 8, "groups": 4, "steps": 5}
+    given = {"indices": INDICES, "seed": 2, "stream": Stream.LABELED, "batch": 8, "groups": 4, "steps": 5}
     return TrainingOrder(**{**given, "continuous": True, **changed})
 
 
@@ -57,17 +57,17 @@ def test_permutations_are_permutations_and_all_different() -> None:
     for seed in range(3):
         for stream in (Stream.LABELED, Stream.UNLABELED):
             for pass_ in range(4):
-                order = permutation(seed, stream, pass_, POSITIONS)
-                assert sorted(order.tolist()) == POSITIONS.tolist()
+                order = permutation(seed, stream, pass_, INDICES)
+                assert sorted(order.tolist()) == INDICES.tolist()
                 seen.add(tuple(order.tolist()))
     assert len(seen) == 3 * 2 * 4
 
 
 def test_permutations_do_not_depend_on_the_given_order() -> None:
-    shuffled = np.random.default_rng(0).permutation(POSITIONS)
-    assert not np.array_equal(shuffled, POSITIONS)
+    shuffled = np.random.default_rng(0).permutation(INDICES)
+    assert not np.array_equal(shuffled, INDICES)
     np.testing.assert_array_equal(
-        permutation(1, Stream.LABELED, 0, shuffled), permutation(1, Stream.LABELED, 0, POSITIONS)
+        permutation(1, Stream.LABELED, 0, shuffled), permutation(1, Stream.LABELED, 0, INDICES)
     )
 
 
@@ -86,7 +86,7 @@ def test_every_sample_comes_everywhere() -> None:
 def test_unlabeled_epochs_are_the_starts_of_their_permutations() -> None:
     for epoch in range(3):
         index, passes = joined(list(unlabeled().groups(epoch, 0)))
-        assert index.tolist() == permutation(2, Stream.UNLABELED, epoch, POSITIONS)[:96].tolist()
+        assert index.tolist() == permutation(2, Stream.UNLABELED, epoch, INDICES)[:96].tolist()
         assert set(passes.tolist()) == {epoch}
 
 
@@ -95,7 +95,7 @@ def test_unlabeled_samples_come_at_most_once_per_epoch_and_the_tail_differs() ->
     for epoch in range(6):
         index, _ = joined(list(unlabeled().groups(epoch, 0)))
         assert len(set(index.tolist())) == len(index) == 96
-        dropped.append(frozenset(POSITIONS.tolist()) - set(index.tolist()))
+        dropped.append(frozenset(INDICES.tolist()) - set(index.tolist()))
     assert {len(tail) for tail in dropped} == {7}
     assert len(set(dropped)) == 6
 
@@ -114,9 +114,9 @@ def test_groups_are_the_same_whichever_rank_has_them(make: Any, world: int) -> N
 
 @pytest.mark.parametrize("world", [1, 2, 4])
 def test_the_ranks_together_see_every_sample_once(world: int) -> None:
-    exact = POSITIONS[:96]
+    exact = INDICES[:96]
     for epoch in range(2):
-        ranks = [unlabeled(positions=exact, rank=rank, world=world) for rank in range(world)]
+        ranks = [unlabeled(indices=exact, rank=rank, world=world) for rank in range(world)]
         index, _ = joined([group for rank in ranks for group in rank.groups(epoch, 0)])
         assert sorted(index.tolist()) == exact.tolist()
 
@@ -141,23 +141,23 @@ def test_labeled_passes_follow_each_other_without_a_gap() -> None:
     assert len(index) == 840
     np.testing.assert_array_equal(passes, np.arange(840) // 103)
     for pass_ in range(9):
-        expected = permutation(2, Stream.LABELED, pass_, POSITIONS)[: 840 - 103 * pass_]
+        expected = permutation(2, Stream.LABELED, pass_, INDICES)[: 840 - 103 * pass_]
         assert index[passes == pass_].tolist() == expected.tolist()
     # In particular, the second epoch goes on in the first permutation.
-    np.testing.assert_array_equal(index[40:80], permutation(2, Stream.LABELED, 0, POSITIONS)[40:80])
+    np.testing.assert_array_equal(index[40:80], permutation(2, Stream.LABELED, 0, INDICES)[40:80])
 
 
 def test_a_labeled_set_smaller_than_a_batch_wraps() -> None:
-    index, passes = epochs(labeled(positions=SMALL), 3)
+    index, passes = epochs(labeled(indices=SMALL), 3)
     np.testing.assert_array_equal(passes, np.arange(120) // 5)
     for pass_ in range(24):
         assert sorted(index[passes == pass_].tolist()) == sorted(SMALL.tolist())
-    first = labeled(positions=SMALL).draws(0, 0, 8)
+    first = labeled(indices=SMALL).draws(0, 0, 8)
     assert first.passes.tolist() == [0] * 5 + [1] * 3
 
 
 def test_one_labeled_sample() -> None:
-    index, passes = epochs(labeled(positions=np.array([17])), 1)
+    index, passes = epochs(labeled(indices=np.array([17])), 1)
     assert set(index.tolist()) == {17}
     assert passes.tolist() == list(range(40))  # a pass each: a crop of its own each time
 
@@ -171,7 +171,7 @@ def test_the_labeled_order_does_not_depend_on_the_length_of_epochs() -> None:
 
 
 @pytest.mark.parametrize("make", [unlabeled, labeled])
-def test_seek_is_skip_at_every_position(make: Any) -> None:
+def test_seek_is_skip_at_every_step(make: Any) -> None:
     for world in (1, 2):
         order = make(rank=world - 1, world=world)
         own = 4 // world
@@ -193,8 +193,8 @@ def test_a_resume_on_other_ranks_goes_on_where_the_first_ranks_stopped(make: Any
 
 @pytest.mark.parametrize("make", [unlabeled, labeled])
 def test_the_order_of_an_index_file_does_not_matter(make: Any) -> None:
-    shuffled = np.random.default_rng(1).permutation(POSITIONS)
-    assert as_lists(list(make(positions=shuffled).groups(2, 0))) == as_lists(list(make().groups(2, 0)))
+    shuffled = np.random.default_rng(1).permutation(INDICES)
+    assert as_lists(list(make(indices=shuffled).groups(2, 0))) == as_lists(list(make().groups(2, 0)))
 
 
 @pytest.mark.parametrize("make", [unlabeled, labeled])
@@ -208,10 +208,10 @@ def test_seeds_streams_and_passes_differ(make: Any) -> None:
 
 
 @pytest.mark.parametrize("make", [unlabeled, labeled])
-@pytest.mark.parametrize("position", [1, 4, 9])
-def test_a_position_within_a_step_is_refused(make: Any, position: int) -> None:
-    with pytest.raises(ValueError, match=f"position={position} is not a whole number of steps of 8 samples"):
-        next(make().groups(0, position))
+@pytest.mark.parametrize("consumed", [1, 4, 9])
+def test_a_place_within_a_step_is_refused(make: Any, consumed: int) -> None:
+    with pytest.raises(ValueError, match=f"consumed={consumed} is not a whole number of steps of 8 samples"):
+        next(make().groups(0, consumed))
 
 
 @pytest.mark.parametrize("make", [unlabeled, labeled])
@@ -225,13 +225,13 @@ def test_what_does_not_divide_is_refused(make: Any, changed: dict[str, int]) -> 
 def test_an_empty_set_is_refused(make: Any) -> None:
     name = make().stream.name.lower()
     with pytest.raises(DataError, match=f"The {name} set is empty"):
-        make(positions=np.array([], np.int64), steps=0)
+        make(indices=np.array([], np.int64), steps=0)
 
 
 def test_an_epoch_larger_than_the_unlabeled_set_is_refused() -> None:
-    unlabeled(positions=POSITIONS[:96])
+    unlabeled(indices=INDICES[:96])
     with pytest.raises(DataError, match="12 steps of 8 samples need 96 unlabeled samples, but there are 95"):
-        unlabeled(positions=POSITIONS[:95])
+        unlabeled(indices=INDICES[:95])
 
 
 # --- evaluation -----------------------------------------------------------------------------------------------------
@@ -242,24 +242,24 @@ def test_an_epoch_larger_than_the_unlabeled_set_is_refused() -> None:
 def test_evaluation_sees_every_sample_once_over_the_ranks(world: int, batch: int) -> None:
     seen: list[int] = []
     for rank in range(world):
-        order = EvaluationOrder(POSITIONS, batch=batch, rank=rank, world=world)
+        order = EvaluationOrder(INDICES, batch=batch, rank=rank, world=world)
         groups = list(order.groups(0, 0))
         index, passes = joined(groups)
-        assert index.tolist() == POSITIONS[rank::world].tolist()
+        assert index.tolist() == INDICES[rank::world].tolist()
         assert not passes.any()
         sizes = [len(group.index) for group in groups]
         assert sizes[:-1] == [batch] * (len(sizes) - 1)
         assert 0 < sizes[-1] <= batch
         assert len(order) == len(groups)
         seen += index.tolist()
-    assert sorted(seen) == POSITIONS.tolist()
+    assert sorted(seen) == INDICES.tolist()
 
 
 @pytest.mark.parametrize("world", [1, 2, 3])
-def test_evaluation_from_a_position(world: int) -> None:
-    """Positions count all ranks' samples, and the last batches are short, on some ranks by one more."""
+def test_evaluation_goes_on_where_it_stopped(world: int) -> None:
+    """What was consumed counts all ranks' samples, and the last batches are short, on some ranks by one more."""
     for rank in range(world):
-        order = EvaluationOrder(POSITIONS, batch=10, rank=rank, world=world)
+        order = EvaluationOrder(INDICES, batch=10, rank=rank, world=world)
         everything = as_lists(list(order.groups(0, 0)))
         for batches in range(len(everything) + 1):
             assert as_lists(list(order.groups(0, batches * 10 * world))) == everything[batches:]

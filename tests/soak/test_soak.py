@@ -18,7 +18,7 @@ from pipelines.augment import cpu, pillow
 from pipelines.augment.policy import plan
 from pipelines.order import Draws, Stream, TrainingOrder
 from pipelines.samples.listing import list_images
-from pipelines.sources.options import SourceOptions
+from pipelines.sources.options import Resources
 from pipelines.views import TrainingViews
 from tests.debiaspl.test_objective_oracle import CHOICES, FLOAT32, FLOAT64, check, draw
 from tests.debiaspl.test_step_parity import VARIANTS, _in_float64, assert_equal_steps
@@ -63,9 +63,9 @@ def test_two_thousand_random_views_equal_pillow():
     for number in range(2000):
         height, width, size = rng.integers(8, 500), rng.integers(8, 500), int(rng.integers(8, 225))
         image = rng.integers(0, 256, (height, width, 3)).astype(np.uint8)
-        draws = Draws(np.array([number]), np.array([0]))
+        draws = Draws(np.array([number]), np.array([0]), seed=0, stream=Stream.UNLABELED)
         views = TrainingViews(size=size, weak=1, strong=1)
-        todo = plan(views, 0, Stream.UNLABELED, draws, np.array([height]), np.array([width]))
+        todo = plan(views, draws, np.array([height]), np.array([width]))
         ours, theirs = cpu.execute(image, todo, 0), pillow.execute(Image.fromarray(image), todo, 0)
         np.testing.assert_array_equal(ours, theirs, err_msg=f"{number=} {todo}")
 
@@ -94,10 +94,10 @@ def test_fifty_epochs_cut_short_leave_nothing_behind(image_folder, load_script, 
             ["--data", str(image_folder.parent), "--split", "train"]
         ) == 0  # fmt: skip
     order = TrainingOrder(
-        listing.positions, seed=0, stream=Stream.UNLABELED, batch=4, groups=1, steps=15, continuous=False
+        listing.indices, seed=0, stream=Stream.UNLABELED, batch=4, groups=1, steps=15, continuous=False
     )
     views = TrainingViews(size=64, weak=2, strong=2)
-    source = open_source(pipeline, listing, order, views, SourceOptions(threads=2, beton=beton))
+    source = open_source(pipeline, listing, order, views, Resources(threads=2, beton=beton))
     moments, seen = random.Random(0), []
     try:
         for epoch in range(50):

@@ -80,7 +80,7 @@ def test_jpeg_bytes_labels_and_index_are_those_of_the_listing(data: Path) -> Non
     listing = list_images(data / "train")
     metadata, images = stored(data / "ffcv" / "train.beton")
     np.testing.assert_array_equal(metadata["f1"], listing.labels)
-    np.testing.assert_array_equal(metadata["f2"], listing.positions)
+    np.testing.assert_array_equal(metadata["f2"], listing.indices)
     np.testing.assert_array_equal(metadata["f0"]["width"], listing.widths)
     np.testing.assert_array_equal(metadata["f0"]["height"], listing.heights)
     pixels = {"bee/really_png.JPEG", "bee/cmyk.jpeg"}
@@ -155,7 +155,7 @@ def test_ffcvs_own_loader_reads_images_of_any_size_and_kind(data: Path, loaded: 
     images, labels, indices = loaded(beton, "RandomResizedCropRGBImageDecoder", (32, 32))
     assert images.shape == (len(listing), 32, 32, 3)
     np.testing.assert_array_equal(labels, listing.labels)
-    np.testing.assert_array_equal(indices, listing.positions)
+    np.testing.assert_array_equal(indices, listing.indices)
     images, _, _ = loaded(beton, "CenterCropRGBImageDecoder", (40, 40), 1)
     grey = images[listing.paths.index("bee/grey.jpeg")]
     assert grey.std() > 5

@@ -171,8 +171,8 @@ class Unwritten:
         for views in self._source:
             yield Views(torch.zeros_like(views.pixels), views.index)
 
-    def seek(self, epoch: int, position: int) -> None:
-        self._source.seek(epoch, position)
+    def seek(self, epoch: int, consumed: int) -> None:
+        self._source.seek(epoch, consumed)
 
     def close(self) -> None:
         self._source.close()

@@ -43,7 +43,8 @@ def random_plan(
 ) -> policy.Plan:
     n = len(images)
     heights, widths = np.array([image.shape[:2] for image in images], np.int32).T
-    return policy.plan(views, 3, stream, Draws(np.arange(n), np.zeros(n, np.int64)), heights, widths)
+    draws = Draws(np.arange(n), np.zeros(n, np.int64), seed=3, stream=stream)
+    return policy.plan(views, draws, heights, widths)
 
 
 @pytest.mark.parametrize("op", Op, ids=lambda op: op.name)

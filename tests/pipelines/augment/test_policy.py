@@ -39,9 +39,8 @@ def planned(
     of = [
         np.broadcast_to(np.asarray(value, kind), index.shape) for value, kind in ((height, np.int32), (width, np.int32))
     ]
-    return policy.plan(
-        views, seed, stream, Draws(index, np.broadcast_to(np.asarray(passes, np.int64), index.shape)), *of
-    )
+    draws = Draws(index, np.broadcast_to(np.asarray(passes, np.int64), index.shape), seed, stream)
+    return policy.plan(views, draws, *of)
 
 
 def assert_same(one: Plan, other: Plan) -> None:
@@ -69,7 +68,8 @@ def test_pinned_plan() -> None:
     """A change of these numbers changes what every published seed means."""
     index, passes = np.array([0, 1, 1281166]), np.array([0, 3, 299])
     height, width = np.array([375, 500, 64], np.int32), np.array([500, 333, 900], np.int32)
-    plan = policy.plan(TrainingViews(weak=1, strong=1), 0, Stream.UNLABELED, Draws(index, passes), height, width)
+    draws = Draws(index, passes, seed=0, stream=Stream.UNLABELED)
+    plan = policy.plan(TrainingViews(weak=1, strong=1), draws, height, width)
     assert plan.crop.tolist() == [
         [[78, 87, 206, 248], [98, 45, 356, 281], [0, 407, 64, 85]],
         [[77, 141, 215, 278], [149, 61, 241, 240], [0, 407, 64, 85]],

@@ -67,7 +67,7 @@ def test_only_where_it_fits(path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert copy_of(path, "auto", 3) is not None
     assert copy_of(path, "memory", 7) is not None
     monkeypatch.setattr(beton_cache, "available_memory", lambda: SIZE - 1)
-    with pytest.raises(DataError, match=r"but only .* of memory are available. Use --set engine\.ffcv_cache=page"):
+    with pytest.raises(DataError, match=r"but only .* of memory are available. Use ffcv\.cache=page"):
         copy_of(path, "memory", 1)
 
 

@@ -61,8 +61,8 @@ def test_order_and_labels_are_torchvisions(image_folder: Path) -> None:
     assert ours.labels.tolist() == [label for _, label in theirs.samples]
     assert list(ours.classes) == theirs.classes == ["ant", "bee colony", "zébu"]
     assert len(ours) == 60
-    assert ours.positions.tolist() == list(range(60))
-    assert [ours.labels.dtype, ours.positions.dtype] == [np.int64] * 2
+    assert ours.indices.tolist() == list(range(60))
+    assert [ours.labels.dtype, ours.indices.dtype] == [np.int64] * 2
 
 
 @pytest.mark.parametrize("part", ["train", "val"])

@@ -24,11 +24,12 @@ from pipelines.augment.policy import plan
 from pipelines.batch import Views
 from pipelines.errors import DataError
 from pipelines.order import EvaluationOrder, Stream, TrainingOrder
-from pipelines.samples.bad_files import BadFiles, Replacement
+from pipelines.samples.bad_files import BadFiles
 from pipelines.samples.listing import Listing, list_images
-from pipelines.sources import dali_source
+from pipelines.sources import dali_graph, dali_source
+from pipelines.sources.base import Replacement
 from pipelines.sources.dali_source import DaliSource
-from pipelines.sources.options import SourceOptions
+from pipelines.sources.options import DaliOptions, Resources
 from pipelines.sources.torchvision_source import TorchvisionSource
 from pipelines.views import EvaluationView, TrainingViews
 
@@ -69,8 +70,8 @@ def opened(listing: Listing) -> Iterator[Callable[..., DaliSource]]:
     """Opens sources and closes them after the test."""
     sources: list[DaliSource] = []
 
-    def open_source(order, views=PLAIN, of: Listing = listing, **options) -> DaliSource:
-        sources.append(DaliSource(of, order, views, SourceOptions(**{"dali_cut": "dali", **options})))
+    def open_source(order, views=PLAIN, of: Listing = listing, cut="dali", **resources) -> DaliSource:
+        sources.append(DaliSource(of, order, views, Resources(**resources), DaliOptions(cut=cut)))
         return sources[-1]
 
     yield open_source
@@ -105,10 +106,10 @@ def threads() -> int:
     "views", [TrainingViews(size=224, weak=2), TrainingViews(size=32, weak=4), EvaluationView(), EvaluationView(64, 72)]
 )
 def test_cuts_are_pillows_within_one_grey_level(listing, opened, views) -> None:
-    order = EvaluationOrder(listing.positions, batch=16)
+    order = EvaluationOrder(listing.indices, batch=16)
     if isinstance(views, TrainingViews):
         order = training_order(batch=IMAGES, groups=1, steps=1)
-    reference = TorchvisionSource(listing, order, views, SourceOptions())
+    reference = TorchvisionSource(listing, order, views, Resources())
     differences = []
     for got, expected in zip(opened(order, views), reference, strict=True):
         assert (got.pixels.dtype, got.index.dtype) == (torch.uint8, torch.int64)
@@ -130,12 +131,12 @@ def test_cuts_are_pillows_within_one_grey_level(listing, opened, views) -> None:
 
 @pytest.mark.parametrize("views", [TrainingViews(size=48, weak=2, strong=2), EvaluationView(64, 72)])
 def test_on_a_cpu_our_executor_cuts_pillows_bytes(listing, opened, views) -> None:
-    order = EvaluationOrder(listing.positions, batch=16)
+    order = EvaluationOrder(listing.indices, batch=16)
     if isinstance(views, TrainingViews):
         order = training_order(batch=IMAGES, groups=1, steps=1)
-    reference = TorchvisionSource(listing, order, views, SourceOptions())
+    reference = TorchvisionSource(listing, order, views, Resources())
     for threads in (1, 3):
-        for got, expected in zip(opened(order, views, dali_cut="auto", threads=threads), reference, strict=True):
+        for got, expected in zip(opened(order, views, cut="auto", threads=threads), reference, strict=True):
             assert torch.equal(got.index, expected.index)
             assert torch.equal(got.pixels, expected.pixels)
         reference.seek(0, 0)
@@ -179,7 +180,7 @@ def test_decodes_pillows_bytes(opened, tmp_path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         save(picture(rng, 131, 131), path, kind)
     odd = listed(tmp_path / "images")
-    (batch,) = opened(EvaluationOrder(odd.positions, batch=len(odd)), EvaluationView(131, 131), odd)
+    (batch,) = opened(EvaluationOrder(odd.indices, batch=len(odd)), EvaluationView(131, 131), odd)
     for index, kind in enumerate(KINDS):
         expected = np.asarray(pillow.decode(odd.path(index)))
         np.testing.assert_array_equal(batch.pixels[0, index].numpy(), expected, err_msg=kind)
@@ -192,7 +193,7 @@ def test_strong_views_are_augmented_plain_cuts(listing, opened) -> None:
     draws = order.groups(0, 0)
     for got, cut, of in islice(zip(strong, plain, draws, strict=True), 3):
         sizes = listing.heights[of.index], listing.widths[of.index]
-        todo = plan(TrainingViews(96, 1, 2), SEED, Stream.UNLABELED, of, *sizes)
+        todo = plan(TrainingViews(96, 1, 2), of, *sizes)
         assert torch.equal(got.pixels[0], cut.pixels[0])
         for view, sample in np.ndindex(3, len(of.index)):
             image = Image.fromarray(cut.pixels[view, sample].numpy())
@@ -218,14 +219,14 @@ def test_bytes_do_not_depend_on_layout_threads_or_ranks(opened, batch, groups) -
 
 def test_short_last_batch(listing, opened) -> None:
     for rank in range(3):
-        order = EvaluationOrder(listing.positions, batch=6, rank=rank, world=3)
+        order = EvaluationOrder(listing.indices, batch=6, rank=rank, world=3)
         batches = list(opened(order, EvaluationView(32, 40)))
-        assert torch.cat([b.index for b in batches]).tolist() == listing.positions[rank::3].tolist()
-        assert [b.pixels.shape[1] for b in batches] == [6, 6, len(listing.positions[rank::3]) - 12]
+        assert torch.cat([b.index for b in batches]).tolist() == listing.indices[rank::3].tolist()
+        assert [b.pixels.shape[1] for b in batches] == [6, 6, len(listing.indices[rank::3]) - 12]
 
 
 def test_more_ranks_than_samples(listing, opened) -> None:
-    source = opened(EvaluationOrder(listing.positions[:1], batch=4, rank=1, world=2), EvaluationView(32, 40))
+    source = opened(EvaluationOrder(listing.indices[:1], batch=4, rank=1, world=2), EvaluationView(32, 40))
     assert len(source) == 0
     assert list(source) == []
     assert list(source) == []
@@ -239,7 +240,7 @@ def epochs(listing: Listing) -> list[list[Views]]:
     """Epochs 0, 1 and 2 of training_order(), each from a source of its own."""
     found = []
     for epoch in range(3):
-        source = DaliSource(listing, training_order(), PLAIN, SourceOptions(dali_cut="dali"))
+        source = DaliSource(listing, training_order(), PLAIN, Resources(), DaliOptions(cut="dali"))
         source.seek(epoch, 0)
         found.append(list(source))
         source.close()
@@ -325,17 +326,17 @@ def test_a_bad_file_is_named(listing, opened, epochs, tmp_path, damage) -> None:
     assert_same(list(source), epochs[0])  # mended, it starts again from the sought place
 
 
-@pytest.mark.parametrize("dali_cut", ["dali", "cpu"])
-def test_a_file_of_another_size_than_listed_is_named(listing, opened, tmp_path, dali_cut) -> None:
+@pytest.mark.parametrize("cut", ["dali", "cpu"])
+def test_a_file_of_another_size_than_listed_is_named(listing, opened, tmp_path, cut) -> None:
     mine = copied(listing, tmp_path / "images")
     Image.new("RGB", (8, 8)).save(mine.path(0))
     with pytest.raises(DataError, match="its size has changed") as caught:
-        list(opened(EvaluationOrder(mine.positions, batch=4), EvaluationView(32, 40), mine, dali_cut=dali_cut))
+        list(opened(EvaluationOrder(mine.indices, batch=4), EvaluationView(32, 40), mine, cut=cut))
     assert str(mine.path(0)) in str(caught.value)
 
 
-@pytest.mark.parametrize("dali_cut", ["dali", "cpu"])
-def test_a_file_that_only_pillow_decodes_is_read_all_the_same(listing, opened, tmp_path, dali_cut) -> None:
+@pytest.mark.parametrize("cut", ["dali", "cpu"])
+def test_a_file_that_only_pillow_decodes_is_read_all_the_same(listing, opened, tmp_path, cut) -> None:
     mine = copied(listing, tmp_path / "images")
     with Image.open(mine.path(7)) as image:
         grey = np.asarray(image.convert("L")).astype(np.uint16)
@@ -344,15 +345,15 @@ def test_a_file_that_only_pillow_decodes_is_read_all_the_same(listing, opened, t
     mine.path(8).with_suffix(".png").rename(mine.path(8))
     mine = listed(tmp_path / "images")
     order = training_order(batch=IMAGES, groups=1, steps=1)
-    source = opened(order, PLAIN, mine, dali_cut=dali_cut)
-    got, expected = list(source), list(TorchvisionSource(mine, order, PLAIN, SourceOptions()))
+    source = opened(order, PLAIN, mine, cut=cut)
+    got, expected = list(source), list(TorchvisionSource(mine, order, PLAIN, Resources()))
     for index in (7, 8):
         mean = np.abs(by_index(got)[index].numpy().astype(int) - by_index(expected)[index].numpy()).mean()
-        assert mean == 0 if dali_cut == "cpu" else mean < 1
-        assert source._stand_ins[index].exists()
-    assert set(source._stand_ins) == {7, 8}
+        assert mean == 0 if cut == "cpu" else mean < 1
+        assert source._copies[index].exists()
+    assert set(source._copies) == {7, 8}
     source.close()
-    assert not source._stand_ins[7].parent.exists()
+    assert not source._copies[7].parent.exists()
 
 
 @pytest.mark.parametrize(
@@ -389,25 +390,25 @@ def test_an_error_that_is_no_files_fault_is_passed_on(listing, opened, tmp_path,
     Image.new("RGB", (8, 8)).save(mine.path(0))
     monkeypatch.setattr(Replacement, "decoded", lambda self, index: Image.new("RGB", (8, 8)))  # nothing is found wrong
     with pytest.raises(RuntimeError) as caught:
-        list(opened(EvaluationOrder(mine.positions, batch=4), EvaluationView(32, 40), mine))
+        list(opened(EvaluationOrder(mine.indices, batch=4), EvaluationView(32, 40), mine))
     assert str(mine.path(0)) in caught.value.__notes__[0]
 
 
-def test_a_position_within_a_step_is_refused(opened) -> None:
+def test_a_place_within_a_step_is_refused(opened) -> None:
     source = opened(training_order())
     source.seek(0, 5)
     with pytest.raises(ValueError, match="whole number of steps"):
         next(iter(source))
 
 
-@pytest.mark.parametrize("dali_cut", ["dali", "cpu"])
-def test_close_leaves_no_threads(listing, opened, dali_cut) -> None:
-    first = opened(training_order(), dali_cut=dali_cut)
+@pytest.mark.parametrize("cut", ["dali", "cpu"])
+def test_close_leaves_no_threads(listing, opened, cut) -> None:
+    first = opened(training_order(), cut=cut)
     list(first)  # whatever the libraries start once and keep
     first.close()
     gc.collect()  # earlier tests' pipelines, if their tracebacks kept them: their threads end with them
     before = threads()
-    source = opened(training_order(), dali_cut=dali_cut, threads=3)
+    source = opened(training_order(), cut=cut, threads=3)
     batches = iter(source)
     next(batches)
     assert threads() > before
@@ -422,7 +423,7 @@ def test_close_leaves_no_threads(listing, opened, dali_cut) -> None:
         next(batches)
     with pytest.raises(RuntimeError, match="closed"):
         next(iter(source))
-    DaliSource(listing, training_order(), PLAIN, SourceOptions()).close()  # never used
+    DaliSource(listing, training_order(), PLAIN, Resources()).close()  # never used
 
 
 # --- the GPU graph: defined, serialized, never run --------------------------------------------------------------------
@@ -470,17 +471,16 @@ def operators(serialized: bytes) -> list[tuple[str, dict[str, bytes | int]]]:
 
 
 def test_gpu_graph() -> None:
-    options = SourceOptions(
-        device=torch.device("cuda", 0), threads=7, prefetch=3, dali_hw_decoder_load=0.25, dali_preallocate_mb=48
-    )
+    resources = Resources(device="cuda:0", threads=7, prefetch=3)
+    options = DaliOptions(hw_decoder_load=0.25, preallocate_mb=48)
     views = TrainingViews(weak=2, strong=2)
-    built = dali_source.build(lambda: (), views, 48, options)
+    built = dali_graph.build(lambda: (), views, 48, resources, options)
     assert (built.device_id, built.num_threads, built.max_batch_size, built.prefetch_queue_depth) == (0, 7, 48, 3)
 
     # Serializing asks for a driver where the pipeline has a device, so the same graph goes into one that has none.
     pipeline = Pipeline(batch_size=48, num_threads=7, device_id=None)
     with pipeline:
-        *finished, index = dali_source.graph(lambda: (), views, options)
+        *finished, index = dali_graph.graph(lambda: (), views, resources, options)
         pipeline.set_outputs(*finished, index)
     assert [node.device for node in finished] == ["gpu"] * 4
     assert index.device == "cpu"
@@ -500,9 +500,9 @@ def test_gpu_graph() -> None:
     assert (decoder["adjust_orientation"], decoder["jpeg_fancy_upsampling"]) == (0, 1)
 
 
-@pytest.mark.parametrize(("dali_cut", "resizes"), [("dali", 3), ("auto", 0)])
-def test_cpu_graph_decodes_once(dali_cut, resizes) -> None:
-    built = dali_source.build(lambda: (), TrainingViews(weak=3), 8, SourceOptions(dali_cut=dali_cut))
+@pytest.mark.parametrize(("cut", "resizes"), [("dali", 3), ("auto", 0)])
+def test_cpu_graph_decodes_once(cut, resizes) -> None:
+    built = dali_graph.build(lambda: (), TrainingViews(weak=3), 8, Resources(), DaliOptions(cut=cut))
     names = [name for name, _ in operators(built.serialize())]
     assert built.device_id is None
     assert (names.count("decoders__Image"), names.count("Resize")) == (1, resizes)

@@ -26,7 +26,7 @@ from pipelines.errors import DataError
 from pipelines.feed import Feed
 from pipelines.order import Draws, EvaluationOrder, Order, Stream, TrainingOrder
 from pipelines.samples.listing import Listing, list_images
-from pipelines.sources.options import SourceOptions
+from pipelines.sources.options import FfcvOptions, Resources
 from pipelines.sources.torchvision_source import TorchvisionSource
 from pipelines.views import EvaluationView, TrainingViews
 
@@ -41,7 +41,7 @@ from pipelines.sources.ffcv_source import FfcvSource
 from tools import convert_imagenet_to_ffcv as converter
 
 VIEWS = TrainingViews(size=48, weak=2, strong=2)
-OPTIONS = SourceOptions(threads=2)
+TWO_THREADS = Resources(threads=2)
 PNG, GREY, WARNED = "b/png.JPEG", "b/grey.jpg", "b/warned.jpg"
 
 
@@ -87,7 +87,7 @@ def own(beton: Path, tmp_path: Path) -> Path:
 def training_order(listing: Listing, **changed: Any) -> TrainingOrder:
     """Two steps of 12, in groups of 2."""
     given = {"seed": 5, "stream": Stream.UNLABELED, "batch": 12, "groups": 6, "steps": 2, "continuous": False}
-    return TrainingOrder(listing.positions, **(given | changed))
+    return TrainingOrder(listing.indices, **(given | changed))
 
 
 def opened(
@@ -95,9 +95,11 @@ def opened(
     beton: Path | None,
     order: Order | None = None,
     views: TrainingViews | EvaluationView = VIEWS,
-    options: SourceOptions = OPTIONS,
+    resources: Resources = TWO_THREADS,
+    **options: Any,
 ) -> FfcvSource:
-    return FfcvSource(listing, order or training_order(listing), views, replace(options, beton=beton))
+    order = order or training_order(listing)
+    return FfcvSource(listing, order, views, replace(resources, beton=beton), FfcvOptions(**options))
 
 
 def assert_equal(got: list[Views], wanted: list[Views]) -> None:
@@ -108,7 +110,7 @@ def assert_equal(got: list[Views], wanted: list[Views]) -> None:
 
 
 def by_sample(batches: list[Views]) -> dict[int, NDArray[np.uint8]]:
-    """Listing position → its views [v, size, size, 3]."""
+    """Index → its views [v, size, size, 3]."""
     return {
         index: batch.pixels[:, place].numpy() for batch in batches for place, index in enumerate(batch.index.tolist())
     }
@@ -116,10 +118,10 @@ def by_sample(batches: list[Views]) -> dict[int, NDArray[np.uint8]]:
 
 @pytest.mark.parametrize("evaluate", [False, True], ids=["training", "evaluation"])
 def test_the_pixels_are_those_of_the_torchvision_source(listing: Listing, beton: Path, evaluate: bool) -> None:
-    order = EvaluationOrder(listing.positions, batch=7) if evaluate else training_order(listing)
+    order = EvaluationOrder(listing.indices, batch=7) if evaluate else training_order(listing)
     views = EvaluationView(size=40, resize=52) if evaluate else VIEWS
     got = list(opened(listing, beton, order, views))
-    wanted = list(TorchvisionSource(listing, order, views, OPTIONS))
+    wanted = list(TorchvisionSource(listing, order, views, TWO_THREADS))
     assert [len(batch.index) for batch in got] == ([7, 7, 7, 3] if evaluate else [2] * 12)
     assert len(got) == len(order)
     for one, other in zip(got, wanted, strict=True):
@@ -146,7 +148,7 @@ def test_strong_views_left_to_the_device_are_the_same_bytes(
     order = training_order(listing)
     here = list(opened(listing, beton, order, views))
     assert calls == 0  # auto, and no GPU
-    there = list(opened(listing, beton, order, views, replace(OPTIONS, strong_on="device")))
+    there = list(opened(listing, beton, order, views, strong_on="device"))
     assert calls == len(there) == 12
     assert_equal(there, here)
     assert all(batch.pixels.is_contiguous() for batch in there)
@@ -157,17 +159,23 @@ def test_nothing_is_left_to_the_device_where_nothing_is_strong(
     listing: Listing, beton: Path, views: TrainingViews | EvaluationView, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delattr(gpu, "augment_batch")
-    order = EvaluationOrder(listing.positions, batch=7)
-    left = opened(listing, beton, order, views, replace(OPTIONS, strong_on="device"))
+    order = EvaluationOrder(listing.indices, batch=7)
+    left = opened(listing, beton, order, views, strong_on="device")
     assert_equal(list(left), list(opened(listing, beton, order, views)))
 
 
 @pytest.mark.parametrize(
     ("strong_on", "device", "left"),
-    [("auto", "cpu", False), ("auto", "cuda", True), ("source", "cuda", False), ("device", "cpu", True)],
+    [
+        ("auto", "cpu", False),
+        ("auto", "cuda", True),
+        ("auto", "cuda:1", True),
+        ("source", "cuda", False),
+        ("device", "cpu", True),
+    ],
 )
 def test_who_augments(strong_on: Any, device: str, left: bool) -> None:
-    assert SourceOptions(torch.device(device), strong_on=strong_on).strong_left_to_device is left
+    assert FfcvOptions(strong_on=strong_on).strong_left_to_device(Resources(device=device).on_gpu) is left
 
 
 def test_pillow_decodes_what_libturbojpeg_refuses(listing: Listing, beton: Path) -> None:
@@ -177,18 +185,20 @@ def test_pillow_decodes_what_libturbojpeg_refuses(listing: Listing, beton: Path)
         decoder.decode(listing.path(warned).read_bytes(), np.empty((60, 90, 3), np.uint8))
     order = EvaluationOrder(np.array([warned]), batch=1)
     views = EvaluationView(size=40, resize=52)
-    assert_equal(list(opened(listing, beton, order, views)), list(TorchvisionSource(listing, order, views, OPTIONS)))
+    assert_equal(
+        list(opened(listing, beton, order, views)), list(TorchvisionSource(listing, order, views, TWO_THREADS))
+    )
 
 
 @pytest.mark.parametrize("world", [1, 2, 3])
 @pytest.mark.parametrize("threads", [1, 2, 5])
 def test_threads_ranks_and_batch_size_change_no_byte(listing: Listing, beton: Path, threads: int, world: int) -> None:
     wanted = by_sample(list(opened(listing, beton)))
-    options = SourceOptions(threads=threads, prefetch=world - 1)
+    resources = Resources(threads=threads, prefetch=world - 1)
     got: dict[int, NDArray[np.uint8]] = {}
     for rank in range(world):
         order = training_order(listing, batch=6 * world, groups=world, steps=4 // world, world=world, rank=rank)
-        part = by_sample(list(opened(listing, beton, order, options=options)))
+        part = by_sample(list(opened(listing, beton, order, resources=resources)))
         assert not got.keys() & part.keys()
         got |= part
     assert len(got) == 6 * world * (4 // world)
@@ -249,7 +259,7 @@ def test_raw_images_are_read_too(listing: Listing, tmp_path: Path, mode: str) ->
     assert raw.all() if mode == "raw" else 0 < raw.sum() < len(raw)
     assert_equal(
         list(opened(listing, tmp_path / "raw.beton")),
-        list(TorchvisionSource(listing, training_order(listing), VIEWS, OPTIONS)),
+        list(TorchvisionSource(listing, training_order(listing), VIEWS, TWO_THREADS)),
     )
 
 
@@ -267,19 +277,19 @@ def test_a_subset_serves_the_orders_within_it(listing: Listing, beton: Path, tmp
     assert str(listing.path(2)) in str(raised.value)
 
 
-def test_an_order_that_does_not_tell_its_samples_is_checked_as_it_goes(listing: Listing, tmp_path: Path) -> None:
-    class Untold:
-        seed, stream = 0, Stream.EVALUATION
+def test_an_order_that_yields_other_samples_than_it_states_is_found_out(listing: Listing, tmp_path: Path) -> None:
+    class Lying:
+        indices = np.array([3, 4])
 
         def __len__(self) -> int:
             return 2
 
-        def groups(self, epoch: int, position: int) -> Iterator[Draws]:
+        def groups(self, epoch: int, consumed: int) -> Iterator[Draws]:
             for index in ([3, 4], [4, 5]):
-                yield Draws(np.array(index), np.zeros(2, np.int64))
+                yield Draws(np.array(index), np.zeros(2, np.int64), 0, Stream.EVALUATION)
 
     convert(listing, tmp_path / "some.beton", Encoding(), 2, positions=np.array([3, 4]))
-    source = opened(listing, tmp_path / "some.beton", Untold(), EvaluationView(size=40, resize=52))
+    source = opened(listing, tmp_path / "some.beton", Lying(), EvaluationView(size=40, resize=52))
     with pytest.raises(DataError, match="such as sample 5"):
         list(source)
 
@@ -307,9 +317,8 @@ def test_closing_gives_back_threads_files_and_maps(listing: Listing, own: Path) 
 
 
 def test_a_copy_in_memory_gives_the_same_bytes_and_goes_with_its_sources(listing: Listing, own: Path) -> None:
-    page, memory = (replace(OPTIONS, cache=cache) for cache in ("page", "memory"))
-    expected = list(opened(listing, own, options=page))
-    first, second = opened(listing, own, options=memory), opened(listing, own, options=memory)
+    expected = list(opened(listing, own, cache="page"))
+    first, second = opened(listing, own, cache="memory"), opened(listing, own, cache="memory")
     assert first._copy is second._copy
     kept = weakref.ref(first._copy)
     batches = iter(first)

@@ -1,0 +1,93 @@
+"""What the sources have in common: the place in the order, plans, replacement of bad files, the hand-over to a GPU."""
+
+from collections.abc import Callable, Mapping
+
+import torch
+from PIL import Image
+
+from pipelines.augment import pillow
+from pipelines.augment.policy import Plan, plan
+from pipelines.batch import Views
+from pipelines.errors import DataError
+from pipelines.order import Draws, Order
+from pipelines.samples.bad_files import BadFiles
+from pipelines.samples.listing import Listing
+from pipelines.sources.options import Resources
+from pipelines.views import EvaluationView, TrainingViews
+
+
+class BaseSource:
+    """The parts of a ``pipelines.batch.Source`` that do not depend on who reads and decodes."""
+
+    def __init__(
+        self,
+        listing: Listing,
+        order: Order,
+        views: TrainingViews | EvaluationView,
+        resources: Resources,
+    ) -> None:
+        self._listing, self._order, self._views, self._resources = listing, order, views, resources
+        self._device = torch.device(resources.device)
+        self._replacement = Replacement(listing, order, resources.bad_files)
+        self._stream = torch.cuda.Stream(self._device) if self._device.type == "cuda" else None
+        self._epoch = self._consumed = 0
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def seek(self, epoch: int, consumed: int) -> None:
+        """Makes the next iteration start in ``epoch``, after its ``consumed`` first samples."""
+        self._epoch, self._consumed = epoch, consumed
+
+    def _plan(self, draws: Draws) -> Plan:
+        """Returns the plan for images of the sizes that the listing states."""
+        return plan(self._views, draws, self._listing.heights[draws.index], self._listing.widths[draws.index])
+
+    def _handed_over(self, make: Callable[[], Views]) -> Views:
+        """Returns what ``make`` returns, made beside the computation on a GPU, which waits for it there, not here."""
+        if self._stream is None:
+            return make()
+        # Never run on a GPU so far.
+        with torch.cuda.stream(self._stream):
+            views = make()
+        computing = torch.cuda.current_stream(self._device)
+        computing.wait_stream(self._stream)
+        for tensor in views:
+            tensor.record_stream(computing)  # its memory is not given to the next copy before it was read
+        return views
+
+
+class Replacement:
+    """What one source does about bad files; the same in every pipeline."""
+
+    def __init__(self, listing: Listing, order: Order, bad_files: BadFiles | None) -> None:
+        self._listing, self._order, self._bad_files = listing, order, bad_files
+
+    def decoded(self, index: int) -> Image.Image | str:
+        """Returns the image as Pillow decodes it, or what is wrong with its file."""
+        try:
+            image = pillow.decode(self._listing.path(index))
+        except OSError as error:
+            return str(error)
+        if image.size != (self._listing.widths[index], self._listing.heights[index]):
+            return "its size has changed since the data was listed"
+        return image
+
+    def screened(self, draws: Draws) -> Draws:
+        """Returns a group without the files that are known to be bad."""
+        if self._bad_files is None or not self._bad_files.known:
+            return draws
+        return self._order.replaced(draws, self._bad_files.known) or draws
+
+    def after(self, draws: Draws, failures: Mapping[int, str]) -> Draws:
+        """Returns a group without the files that were just found bad (index → reason), to be made again.
+
+        Raises DataError where they are not to be replaced (no BadFiles, too many, evaluation).
+        """
+        if self._bad_files is None or self._order.replaced(draws, ()) is None:
+            for index, reason in failures.items():
+                path = self._listing.path(index)
+                raise DataError(f"Cannot decode {path}: {reason}. Replace the file or take it out of the data.")
+        else:
+            self._bad_files.add(failures)
+        return self.screened(draws)

@@ -1,0 +1,111 @@
+"""What DALI executes: the pipeline of operators that reads, decodes and, where DALI cuts, cuts one group at a time.
+
+The GPU variant (mixed decoding, cutting on the GPU) can be defined and serialized anywhere; it was never run.
+"""
+# mypy: disable-error-code="attr-defined"
+# (DALI makes its operators and type names when it is imported; its stubs know only some of them.)
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from nvidia.dali import Pipeline as Pipeline
+from nvidia.dali import fn, types
+from nvidia.dali.data_node import DataNode
+
+from pipelines.sources.options import DaliOptions, Resources
+from pipelines.views import EvaluationView, TrainingViews
+
+Inputs = tuple[list[NDArray[np.uint8]] | NDArray[np.generic], ...]
+"""One group as ``graph`` takes it: paths, index [n]; where DALI cuts, then v arrays each of crop corner [n, 2], crop
+extent [n, 2], resized [n, 2], window [n, 2] and flip [n]."""
+
+
+def build(
+    feed: Callable[[], Inputs],
+    views: TrainingViews | EvaluationView,
+    largest: int,
+    resources: Resources,
+    options: DaliOptions,
+) -> Pipeline:
+    """Returns the pipeline that runs ``graph`` on groups of at most ``largest`` samples."""
+    pipeline = Pipeline(
+        batch_size=largest,
+        num_threads=resources.threads,
+        device_id=_device_id(resources),
+        prefetch_queue_depth=resources.prefetch,
+    )
+    with pipeline:
+        pipeline.set_outputs(*graph(feed, views, resources, options))
+    return pipeline
+
+
+def decodes(path: Path, resources: Resources, options: DaliOptions) -> bool:
+    """Whether DALI decodes one file: asked only after an error, of which DALI does not say which file it is about."""
+    pipeline = Pipeline(batch_size=1, num_threads=1, device_id=_device_id(resources), prefetch_queue_depth=1)
+    with pipeline:
+        name = fn.external_source(
+            lambda: [np.frombuffer(os.fsencode(path), np.uint8)], batch=True, dtype=types.UINT8, ndim=1
+        )
+        pipeline.set_outputs(_decode(fn.io.file.read(name), resources, options))
+    try:
+        pipeline.run()
+    except RuntimeError:
+        return False
+    return True
+
+
+def graph(
+    feed: Callable[[], Inputs], views: TrainingViews | EvaluationView, resources: Resources, options: DaliOptions
+) -> tuple[DataNode, ...]:
+    """Returns v views, each uint8 HWC on the source's device, and the index [n], of the groups that ``feed`` returns.
+
+    Where DALI does not cut: the decoded images and the index.
+    """
+    if not options.dali_cuts(resources.on_gpu):
+        path, index = fn.external_source(feed, num_outputs=2, batch=True, dtype=[types.UINT8, types.INT64], ndim=[1, 0])
+        return _decode(fn.io.file.read(path), resources, options), index
+    v = views.count
+    path, index, *cuts = fn.external_source(
+        feed,
+        num_outputs=2 + 5 * v,
+        batch=True,
+        dtype=[types.UINT8, types.INT64, *2 * v * [types.INT32], *v * [types.FLOAT], *2 * v * [types.INT32]],
+        ndim=[1, 0, *4 * v * [1], *v * [0]],
+    )
+    image = _decode(fn.io.file.read(path), resources, options)  # once, for all views
+    finished = []
+    for corner, extent, resized, window, flip in zip(*(cuts[k * v : (k + 1) * v] for k in range(5)), strict=True):
+        cut = fn.slice(image, start=corner, shape=extent, axes=(0, 1))
+        scaled: Any = fn.resize(cut, size=resized, interp_type=types.INTERP_LINEAR, antialias=True, dtype=types.UINT8)
+        upright = fn.slice(scaled, start=window, shape=(views.size, views.size), axes=(0, 1))
+        finished.append(fn.flip(upright, horizontal=flip))
+    return *finished, index
+
+
+def _decode(encoded: DataNode, resources: Resources, options: DaliOptions) -> DataNode:
+    """Returns RGB as Pillow decodes it: the accurate inverse DCT, smooth chroma, EXIF rotation ignored."""
+    if not (resources.on_gpu and options.dali_cuts(on_gpu=True)):
+        return fn.decoders.image(encoded, device="cpu", output_type=types.RGB, adjust_orientation=False)
+    return fn.decoders.image(
+        encoded,
+        device="mixed",
+        output_type=types.RGB,
+        adjust_orientation=False,
+        jpeg_fancy_upsampling=True,
+        hw_decoder_load=options.hw_decoder_load,
+        device_memory_padding=options.preallocate_mb << 20,
+        host_memory_padding=options.preallocate_mb << 19,  # DALI allocates two of these per thread
+    )
+
+
+def _device_id(resources: Resources) -> int | None:
+    """Returns the number of the GPU that DALI is to work on; None on a CPU."""
+    if not resources.on_gpu:
+        return None
+    number = torch.device(resources.device).index
+    return torch.cuda.current_device() if number is None else number
