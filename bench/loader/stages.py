@@ -22,9 +22,9 @@ from bench.four_views import LABELED_VIEWS, STEP, UNLABELED_VIEWS, epoch_of, ope
 from bench.measure import Contestant, Measurement, Spread, measure
 from bench.yardsticks.decode_only import DecodeOnly
 from pipelines.augment import cpu, pillow
+from pipelines.augment.operation_tables import operation_tables
 from pipelines.augment.ops import Op
 from pipelines.augment.policy import Plan, plan
-from pipelines.augment.randaugment import tables
 from pipelines.order import Draws
 from pipelines.samples.listing import Listing
 
@@ -140,7 +140,10 @@ def _of_ffcv(groups: list[_Group], listing: Listing, root: Path, opened: ExitSta
     from pipelines.beton.decode_and_cut import decode_and_cut
     from pipelines.beton.reader import open_beton  # only here: it needs ffcv
 
-    beton, table = open_beton(root / "ffcv" / "train.beton"), tables(UNLABELED_VIEWS.size, UNLABELED_VIEWS.size)
+    beton, table = (
+        open_beton(root / "ffcv" / "train.beton"),
+        operation_tables(UNLABELED_VIEWS.size, UNLABELED_VIEWS.size),
+    )
     decoding = DecodeOnly([listing.path(index) for group in groups for index in group.draws.index.tolist()], threads=1)
     opened.callback(decoding.close)
     stored = [beton.stored.at(group.draws.index) for group in groups]

@@ -23,9 +23,10 @@ from bench.resize import kernels as resize_kernels
 from bench.resize.kernels import OURS, PILLOW, SIMD, Crop, Way, ways
 from bench.yardsticks.pillow_simd import PillowSimd, version
 from pipelines.augment import ops, pillow
+from pipelines.augment.operation_tables import operation_tables
 from pipelines.augment.ops import Op
 from pipelines.augment.policy import plan
-from pipelines.augment.randaugment import augment, tables
+from pipelines.augment.randaugment import augment
 from pipelines.errors import UserError
 from pipelines.order import Draws, Stream
 from pipelines.samples.listing import Listing, list_images
@@ -132,7 +133,7 @@ def _operations(views: list[NDArray[np.uint8]], rounds: int) -> report.Section:
     """Microseconds of each RandAugment operation on finished views, ours and Pillow's, levels and signs in turn."""
     levels = [*range(1, ops.LEVELS + 1), *range(-ops.LEVELS, 0)]
     pictures = [Image.fromarray(view) for view in views]
-    table = tables(*views[0].shape[:2])
+    table = operation_tables(*views[0].shape[:2])
     out, spare = np.empty_like(views[0]), np.empty_like(views[0])
 
     def ours(op: Op) -> int:

@@ -4,7 +4,6 @@ Shapes: image uint8 [H, W, 3] in C order; plan arrays [v, n, ...]; out uint8 [v,
 scratch uint8 [bytes], one per thread.
 
 Every view is a function of its image and its plan alone: how many threads share the work cannot change a byte.
-The kernels of resize and randaugment are cached on disk; the few lines here are compiled in each process (see kernel).
 """
 
 from collections.abc import Callable, Sequence
@@ -15,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.augment.kernel import kernel
+from pipelines.augment.operation_tables import OperationTables, operation_tables
 from pipelines.augment.policy import Plan
-from pipelines.augment.randaugment import Tables, augment, tables
+from pipelines.augment.randaugment import augment
 from pipelines.augment.resize import resize_into, scratch_bytes
 
 
@@ -28,19 +28,19 @@ def compiled(plan: Plan) -> Plan:
     return plan._replace(**arrays)
 
 
-@kernel(cache=False)
+@kernel
 def scratch_size(plan: Plan) -> int:
     """Bytes of scratch that any image of ``plan`` needs: one picture between two passes and one finished view."""
     return scratch_bytes(plan.crop, plan.size) + 3 * plan.size * plan.size
 
 
-@kernel(cache=False)
+@kernel
 def execute_view(
     image: NDArray[np.uint8],
     plan: Plan,
     view: int,
     sample: int,
-    tables: Tables,
+    tables: OperationTables,
     scratch: NDArray[np.uint8],
     out: NDArray[np.uint8],
 ) -> None:
@@ -52,12 +52,12 @@ def execute_view(
     augment(out, plan.op[view, sample], plan.level[view, sample], tables, spare)
 
 
-@kernel(cache=False)
+@kernel
 def execute_image(
     image: NDArray[np.uint8],
     plan: Plan,
     sample: int,
-    tables: Tables,
+    tables: OperationTables,
     scratch: NDArray[np.uint8],
     out: NDArray[np.uint8],
 ) -> None:
@@ -66,12 +66,12 @@ def execute_image(
         execute_view(image, plan, view, sample, tables, scratch, out[view, sample])
 
 
-@kernel(cache=False)
+@kernel
 def _augment_every(
     pixels: NDArray[np.uint8],
     op: NDArray[np.uint8],
     level: NDArray[np.int8],
-    tables: Tables,
+    tables: OperationTables,
     first: int,
     stride: int,
 ) -> None:
@@ -87,13 +87,13 @@ def execute(image: NDArray[np.uint8], plan: Plan, sample: int) -> NDArray[np.uin
     out = np.empty((len(plan.crop), plan.size, plan.size, 3), np.uint8)
     scratch = np.empty(scratch_size(plan), np.uint8)
     for view, pixels in enumerate(out):
-        execute_view(image, plan, view, sample, tables(plan.size, plan.size), scratch, pixels)
+        execute_view(image, plan, view, sample, operation_tables(plan.size, plan.size), scratch, pixels)
     return out
 
 
 def execute_each(images: Sequence[NDArray[np.uint8]], plan: Plan, threads: int, out: NDArray[np.uint8]) -> None:
     """All views of n images, each [H, W, 3] in C order, into out [v, n, size, size, 3]."""
-    plan, table = compiled(plan), tables(plan.size, plan.size)
+    plan, table = compiled(plan), operation_tables(plan.size, plan.size)
 
     def share(first: int) -> None:
         scratch = np.empty(scratch_size(plan), np.uint8)
@@ -110,7 +110,8 @@ def augment_batch(pixels: NDArray[np.uint8], op: NDArray[np.uint8], level: NDArr
         raise ValueError(f"Views are changed in place and must be C-contiguous (got strides {pixels.strides}).")
     views = pixels.reshape(-1, height, width, 3)
     ops, levels = (np.ascontiguousarray(part).reshape(len(views), -1) for part in (op, level))
-    _share_out(lambda first: _augment_every(views, ops, levels, tables(height, width), first, threads), threads)
+    table = operation_tables(height, width)
+    _share_out(lambda first: _augment_every(views, ops, levels, table, first, threads), threads)
 
 
 def _share_out(work: Callable[[int], None], threads: int) -> None:

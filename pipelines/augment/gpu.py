@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipelines.augment import ops
+from pipelines.augment.operation_tables import operation_tables
 from pipelines.augment.ops import Op
-from pipelines.augment.randaugment import tables
 
 _ONE = 1 << 16
 """1 in the 16.16 fixed point of affine maps."""
@@ -64,7 +64,7 @@ def parameters(op: NDArray[np.uint8], level: NDArray[np.int8], height: int, widt
             f"Views have at most {_LONGEST_SIDE} pixels a side (got {height} × {width}); cut smaller ones."
         )
     op, level = op.reshape(-1, op.shape[-1]).T, level.reshape(-1, level.shape[-1]).T  # a draw's views lie together
-    table, at = tables(height, width), (op, level.astype(np.int64) + ops.LEVELS)
+    table, at = operation_tables(height, width), (op, level.astype(np.int64) + ops.LEVELS)
     unmoved = np.array([_ONE, 0, _ONE // 2, 0, _ONE, _ONE // 2])
     affine = np.where(np.isin(op, _MOVING)[..., None], table.affine[at], unmoved)
     point = np.where(np.isin(op, _TABLED)[..., None], table.point[at], np.arange(256, dtype=np.uint8))

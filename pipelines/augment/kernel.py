@@ -1,21 +1,118 @@
-"""``@kernel``: a function compiled by numba that runs without the interpreter's lock."""
+"""``@kernel``: a function compiled by numba that runs without the interpreter's lock, and is compiled only once.
 
+A kernel's machine code holds the code and the constants of every kernel that it calls. numba's own cache looks at the
+file of the kernel alone and would go on running the old code of the others, so kernels have a cache of their own.
+"""
+
+import hashlib
 import inspect
+import os
+import pickle
+import sys
 from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
 from typing import Any
 
-from numba import njit
+import numba
+from numba.core.caching import _Cache
+from numba.core.compiler import CompileResult
+from numba.core.serialize import dumps
+
+from pipelines.files import replacing
+
+_PACKAGE = Path(__file__).parents[1]
+"""``pipelines``: a kernel calls functions and takes constants of no other package (a test holds that)."""
+_DIGEST = hashlib.sha256().digest_size
 
 
-def kernel(*, cache: bool) -> Callable[[Callable[..., Any]], Any]:
-    """Compile the decorated function on its first call.
+def kernel(function: Callable[..., Any]) -> Any:
+    """The decorated function, compiled on its first call or loaded from the cache (see ``folders``)."""
+    # Under pytest the functions of this package are wrapped in run-time type checks, which numba cannot compile.
+    plain = inspect.unwrap(function)
+    compiled = numba.njit(nogil=True)(plain)
+    compiled._cache = KernelCache(plain)  # where numba's cache=True puts its own
+    return compiled
 
-    ``cache`` keeps the machine code on disk. Only for functions that call nothing outside their own file: numba does
-    not notice changes of other files and would go on running the old code.
+
+def folders() -> list[Path]:
+    """Returns where machine code may be kept, best place first; the first that can be written gets it.
+
+    $NUMBA_CACHE_DIR if that is set, else the package's __pycache__, else the user's cache folder.
+    """
+    own = hashlib.sha256(os.fsencode(_PACKAGE)).hexdigest()[:16]  # copies of the package do not share their code
+    if chosen := os.environ.get("NUMBA_CACHE_DIR"):
+        return [Path(chosen, f"debiaspl_{own}")]
+    found = [_PACKAGE / "__pycache__"]
+    with suppress(RuntimeError):  # this user has no home folder
+        user = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        found.append(Path(user, "debiaspl", "kernels", own))
+    return found
+
+
+@cache
+def sources_digest() -> bytes:
+    """A digest of every Python file of the package, and of the versions of numba and Python."""
+    digest = hashlib.sha256(f"{numba.__version__} {sys.version}".encode())
+    for path in sorted(_PACKAGE.rglob("*.py")):
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.digest()
+
+
+class KernelCache(_Cache):
+    """Keeps the machine code of one kernel: one file for each signature and kind of processor.
+
+    A file begins with a digest of the sources, of what it is for and of its content. Where that differs (a changed
+    kernel, a damaged file) the kernel is compiled anew and the file replaced. No index says which file is which, so
+    processes that write at the same time cannot mix up each other's files.
     """
 
-    def decorate(function: Callable[..., Any]) -> Any:
-        # Under pytest the functions of this package are wrapped in run-time type checks, which numba cannot compile.
-        return njit(nogil=True, cache=cache)(inspect.unwrap(function))
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._name = f"{function.__module__}.{function.__qualname__}"
 
-    return decorate
+    @property
+    def cache_path(self) -> str:
+        """The folder where code is looked for first."""
+        return str(folders()[0])
+
+    def load_overload(self, sig: Any, target_context: Any) -> CompileResult | None:
+        """The code compiled for the signature ``sig``; None where there is none, or none that can be trusted."""
+        target_context.refresh()
+        name, purpose = self._entry(sig, target_context.codegen())
+        for folder in folders():
+            with suppress(OSError):
+                content = (folder / name).read_bytes()
+                if content[:_DIGEST] == _digest(purpose, content[_DIGEST:]):
+                    return CompileResult._rebuild(target_context, *pickle.loads(content[_DIGEST:]))
+        return None
+
+    def save_overload(self, sig: Any, data: CompileResult) -> None:
+        """Keep the code ``data`` of the signature ``sig``; where no folder can be written, the run goes on without."""
+        assert not data.library.has_dynamic_globals, f"{self._name} holds addresses of this process"
+        name, purpose = self._entry(sig, data.codegen)
+        code = dumps(data._reduce())
+        for folder in folders():
+            with suppress(OSError):
+                folder.mkdir(parents=True, exist_ok=True)
+                with replacing(folder / name) as building:
+                    building.write_bytes(_digest(purpose, code) + code)
+                return
+
+    def _entry(self, sig: Any, codegen: Any) -> tuple[str, bytes]:
+        """The file's name, and what it is for: the kernel, its signature and the processor."""
+        purpose = f"{self._name} {sig} {codegen.magic_tuple()}".encode()
+        return f"{self._name}-{hashlib.sha256(purpose).hexdigest()[:16]}.{sys.implementation.cache_tag}.nbc", purpose
+
+    def enable(self) -> None:
+        """Nothing to do: the cache is always on."""
+
+    def disable(self) -> None:
+        """Nothing to do: the cache is always on."""
+
+    def flush(self) -> None:
+        """Nothing to do: a file that does not fit the sources is replaced."""
+
+
+def _digest(purpose: bytes, code: bytes) -> bytes:
+    return hashlib.sha256(sources_digest() + hashlib.sha256(purpose).digest() + code).digest()

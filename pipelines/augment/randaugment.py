@@ -3,84 +3,29 @@
 Shapes: view and spare uint8 [h, w, 3] in C order, changed in place; h and w below 32768.
 """
 
-from functools import lru_cache
-from math import cos, floor, radians, sin
-from typing import NamedTuple
-
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from pipelines.augment import ops, pillow
+from pipelines.augment import ops
 from pipelines.augment.kernel import kernel
+from pipelines.augment.operation_tables import ONE, OperationTables
 from pipelines.augment.ops import Op
 
-_ONE = 1 << 16
-"""1 in the 16.16 fixed point of affine maps."""
 _LEVELS = ops.LEVELS
-# Compiled code holds these numbers; a cache on disk notices changes of this file only, so Op must keep its numbers.
+# Compiled code takes numbers from plain module variables, not from an enum.
 _AUTO_CONTRAST, _COLOR, _CONTRAST, _EQUALIZE = int(Op.AutoContrast), int(Op.Color), int(Op.Contrast), int(Op.Equalize)
 _IDENTITY, _ROTATE, _SHARPNESS = int(Op.Identity), int(Op.Rotate), int(Op.Sharpness)
 _SHEAR_X, _SHEAR_Y = int(Op.ShearX), int(Op.ShearY)
 _TRANSLATE_X, _TRANSLATE_Y = int(Op.TranslateX), int(Op.TranslateY)
-_POINTWISE = (Op.Brightness, Op.Invert, Op.Posterize, Op.Solarize, Op.SolarizeAdd)
-"""Operations that map each value by itself, whatever the picture."""
 
 
-class Tables(NamedTuple):
-    """What operation ``op`` at ``level`` needs, at [op, level + 9]; zeros where it needs nothing of the kind."""
-
-    value: NDArray[np.float32]  # [16, 19] ops.value
-    point: NDArray[np.uint8]  # [16, 19, 256] new value of each value
-    affine: NDArray[np.int64]  # [16, 19, 6] 16.16: source x = a·x + b·y + c, source y = d·x + e·y + f
-
-
-@lru_cache(maxsize=8)
-def tables(height: int, width: int) -> Tables:
-    """The tables for views of ``height`` × ``width`` pixels."""
-    shape = (len(Op), 2 * _LEVELS + 1)
-    made = Tables(np.zeros(shape, np.float32), np.zeros((*shape, 256), np.uint8), np.zeros((*shape, 6), np.int64))
-    ramp = Image.fromarray(np.repeat(np.arange(256, dtype=np.uint8), 3).reshape(1, 256, 3))
-    for op in Op:
-        for level in (*range(-_LEVELS, 0), *range(1, _LEVELS + 1)):
-            at = op, level + _LEVELS
-            made.value[at] = ops.value(op, level)
-            if op in _POINTWISE:  # Pillow's answer for the 256 values is its answer for any picture
-                made.point[at] = np.asarray(pillow.apply(op, level, ramp))[0, :, 0]
-            made.affine[at] = _fixed_point(_matrix(op, ops.value(op, level), height, width))
-    return made
-
-
-def _matrix(op: Op, u: float, height: int, width: int) -> tuple[float, ...]:
-    """Output pixel → source pixel as (a, b, c, d, e, f); zeros where ``op`` moves nothing."""
-    match op:
-        case Op.ShearX:
-            return 1.0, u, 0.0, 0.0, 1.0, 0.0
-        case Op.ShearY:
-            return 1.0, 0.0, 0.0, u, 1.0, 0.0
-        case Op.TranslateX:
-            return 1.0, 0.0, float(int(u * width)), 0.0, 1.0, 0.0
-        case Op.TranslateY:
-            return 1.0, 0.0, 0.0, 0.0, 1.0, float(int(u * height))
-        case Op.Rotate:
-            # About the centre; the angle is first brought to [0, 360) and the entries rounded, both visible in bytes.
-            angle = -radians(u % 360.0)
-            c, s = round(cos(angle), 15), round(sin(angle), 15)
-            x, y = width / 2, height / 2
-            return c, s, c * -x + s * -y + x, -s, c, -s * -x + c * -y + y
-        case _:
-            return (0.0,) * 6
-
-
-def _fixed_point(matrix: tuple[float, ...]) -> list[int]:
-    """16.16 entries; the offsets belong to the centre of output pixel (0, 0)."""
-    a, b, c, d, e, f = matrix
-    return [floor(x * _ONE + 0.5) for x in (a, b, c + a * 0.5 + b * 0.5, d, e, f + d * 0.5 + e * 0.5)]
-
-
-@kernel(cache=True)
+@kernel
 def augment(
-    view: NDArray[np.uint8], op: NDArray[np.uint8], level: NDArray[np.int8], tables: Tables, spare: NDArray[np.uint8]
+    view: NDArray[np.uint8],
+    op: NDArray[np.uint8],
+    level: NDArray[np.int8],
+    tables: OperationTables,
+    spare: NDArray[np.uint8],
 ) -> None:
     """Apply the operations op [k] at signed levels [k] to ``view``, in order; ``spare`` is as large, for scratch."""
     for k in range(op.size):
@@ -107,14 +52,14 @@ def augment(
             _look_up(point, view)
 
 
-@kernel(cache=True)
+@kernel
 def _copy(source: NDArray[np.uint8], target: NDArray[np.uint8]) -> None:
     """target[:] = source, both flat: numba's slice assignment takes 15 times as long as this loop (a memcpy)."""
     for j in range(source.size):
         target[j] = source[j]
 
 
-@kernel(cache=True)
+@kernel
 def _look_up(table: NDArray[np.uint8], view: NDArray[np.uint8]) -> None:
     """Replace every value by its entry in table [3, 256]."""
     red, green, blue = table[0], table[1], table[2]
@@ -125,7 +70,7 @@ def _look_up(table: NDArray[np.uint8], view: NDArray[np.uint8]) -> None:
         flat[i, 2] = blue[flat[i, 2]]
 
 
-@kernel(cache=True)
+@kernel
 def _histogram(view: NDArray[np.uint8]) -> NDArray[np.int32]:
     """Counts [3, 256] of the values of each channel."""
     count = np.zeros((3, 256), np.int32)
@@ -137,7 +82,7 @@ def _histogram(view: NDArray[np.uint8]) -> NDArray[np.int32]:
     return count
 
 
-@kernel(cache=True)
+@kernel
 def _stretched(histogram: NDArray[np.int32]) -> NDArray[np.uint8]:
     """AutoContrast: each channel's lowest value to 0 and its highest to 255."""
     table = np.empty((3, 256), np.uint8)
@@ -151,7 +96,7 @@ def _stretched(histogram: NDArray[np.int32]) -> NDArray[np.uint8]:
     return table
 
 
-@kernel(cache=True)
+@kernel
 def _equalized(histogram: NDArray[np.int32]) -> NDArray[np.uint8]:
     """Equalize: each channel's values as evenly frequent as a table can make them."""
     table = np.empty((3, 256), np.uint8)
@@ -165,7 +110,7 @@ def _equalized(histogram: NDArray[np.int32]) -> NDArray[np.uint8]:
     return table
 
 
-@kernel(cache=True)
+@kernel
 def _contrasted(mean: int, factor: np.float32) -> NDArray[np.uint8]:
     """Contrast: blend with the mean grey value."""
     table = np.empty((3, 256), np.uint8)
@@ -174,21 +119,21 @@ def _contrasted(mean: int, factor: np.float32) -> NDArray[np.uint8]:
     return table
 
 
-@kernel(cache=True)
+@kernel
 def _grey(red: int, green: int, blue: int) -> np.int32:
     """The luma of a pixel, 0..255."""
     weighted = np.int32(19595) * np.int32(red) + np.int32(38470) * np.int32(green) + np.int32(7471) * np.int32(blue)
     return (weighted + np.int32(32768)) >> np.int32(16)
 
 
-@kernel(cache=True)
+@kernel
 def _blend(base: int, value: int, factor: np.float32) -> np.uint8:
     """From ``base`` (factor 0) to ``value`` (1) and beyond, clipped, truncated; float32, because the bytes show it."""
     mixed = np.float32(base) + factor * np.float32(np.int32(value) - np.int32(base))
     return np.uint8(np.int32(min(max(mixed, np.float32(0)), np.float32(255))))
 
 
-@kernel(cache=True)
+@kernel
 def _mean_grey(view: NDArray[np.uint8]) -> int:
     """The mean luma, rounded half up."""
     total = 0
@@ -198,7 +143,7 @@ def _mean_grey(view: NDArray[np.uint8]) -> int:
     return int(total / flat.shape[0] + 0.5)
 
 
-@kernel(cache=True)
+@kernel
 def _color(view: NDArray[np.uint8], factor: np.float32) -> None:
     """Color: blend each pixel with its own grey."""
     grey = np.empty(3 * view.shape[1], np.uint8)
@@ -211,7 +156,7 @@ def _color(view: NDArray[np.uint8], factor: np.float32) -> None:
             row[j] = _blend(grey[j], row[j], factor)
 
 
-@kernel(cache=True)
+@kernel
 def _sharpness(source: NDArray[np.uint8], factor: np.float32, view: NDArray[np.uint8]) -> None:
     """Sharpness: blend with the 3 × 3 mean whose centre weighs 5 of 13; the border stays. ``view`` holds ``source``."""
     height, stride = view.shape[0], 3 * view.shape[1]
@@ -230,7 +175,7 @@ def _sharpness(source: NDArray[np.uint8], factor: np.float32, view: NDArray[np.u
             inner[j] = _blend(smooth, here[j + 3], factor)
 
 
-@kernel(cache=True)
+@kernel
 def _affine(source: NDArray[np.uint8], matrix: NDArray[np.int64], view: NDArray[np.uint8]) -> None:
     """The nearest source pixel of every pixel, black outside; matrix [6] in 16.16."""
     height, width = view.shape[:2]
@@ -239,7 +184,7 @@ def _affine(source: NDArray[np.uint8], matrix: NDArray[np.int64], view: NDArray[
     for y in range(height):
         x16, y16 = c + b * y, f + e * y
         row = view[y].reshape(-1)
-        if a == _ONE and d == 0:  # shear along x, translations: the row moves as a whole
+        if a == ONE and d == 0:  # shear along x, translations: the row moves as a whole
             _shift_row(plane, x16 >> 16, y16 >> 16, height, row)
             continue
         begin_x, end_x = _inside(x16, a, width, width)
@@ -253,10 +198,10 @@ def _affine(source: NDArray[np.uint8], matrix: NDArray[np.int64], view: NDArray[
         row[3 * end :] = 0
 
 
-@kernel(cache=True)
+@kernel
 def _inside(start: int, step: int, limit: int, count: int) -> tuple[int, int]:
     """The x [begin, end) of 0 … count - 1 with 0 ≤ start + step · x < limit; limit in pixels, the others in 16.16."""
-    limit *= _ONE
+    limit *= ONE
     if step == 0:
         return 0, count if 0 <= start < limit else 0
     if step < 0:  # count down from the limit: limit - 1 - start grows with x
@@ -265,7 +210,7 @@ def _inside(start: int, step: int, limit: int, count: int) -> tuple[int, int]:
     return min(max(begin, 0), count), min(max(end, 0), count)
 
 
-@kernel(cache=True)
+@kernel
 def _shift_row(plane: NDArray[np.uint8], from_x: int, from_y: int, height: int, row: NDArray[np.uint8]) -> None:
     """Fill row [3 · w] from pixel (from_y, from_x) of plane [height · 3 · w] on, black outside."""
     stride, shift = row.size, 3 * from_x

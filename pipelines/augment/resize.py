@@ -24,7 +24,7 @@ _BLOCK = 4
 """Rows that the horizontal pass computes together, sharing each weight's load."""
 
 
-@kernel(cache=True)
+@kernel
 def resize_into(
     image: NDArray[np.uint8],
     crop: NDArray[np.int32],
@@ -61,7 +61,7 @@ def resize_into(
         _vertical(middle.reshape(-1), 0, 3 * size, start_y, weight_y, finished)
 
 
-@kernel(cache=True)
+@kernel
 def scratch_bytes(crop: NDArray[np.int32], size: int) -> int:
     """Bytes of scratch that the crops [..., 4] need for views of ``size`` pixels: the picture between the passes."""
     longest = 0
@@ -70,7 +70,7 @@ def scratch_bytes(crop: NDArray[np.int32], size: int) -> int:
     return 3 * size * max(longest, size)
 
 
-@kernel(cache=True)
+@kernel
 def _reach(length: int, resized: int, output: int) -> tuple[int, int]:
     """The inputs [low, high) of ``length`` that one of ``resized`` outputs averages."""
     scale = length / resized
@@ -79,7 +79,7 @@ def _reach(length: int, resized: int, output: int) -> tuple[int, int]:
     return max(int(centre - radius + 0.5), 0), min(int(centre + radius + 0.5), length)
 
 
-@kernel(cache=True)
+@kernel
 def _weights(
     length: int, resized: int, first: int, count: int, mirror: bool
 ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
@@ -108,7 +108,7 @@ def _weights(
     return start, weight
 
 
-@kernel(cache=True)
+@kernel
 def _vertical(
     plane: NDArray[np.uint8],
     at: int,
@@ -142,7 +142,7 @@ def _vertical(
             row[j] = np.uint8(total[j] >> _BITS)
 
 
-@kernel(cache=True)
+@kernel
 def _horizontal(
     plane: NDArray[np.uint8],
     at: int,

@@ -7,14 +7,14 @@ from numpy.typing import NDArray
 
 from pipelines.augment import cpu
 from pipelines.augment.kernel import kernel
+from pipelines.augment.operation_tables import OperationTables
 from pipelines.augment.policy import Plan
-from pipelines.augment.randaugment import Tables
 from pipelines.beton import turbojpeg
 
-# Compiled code takes C functions from plain module variables.
-_library = turbojpeg.library()
-_create, _destroy = _library.create, _library.destroy
-_header, _decompress = _library.decompress_header, _library.decompress
+# Compiled code takes functions and numbers from plain module variables.
+_functions = turbojpeg.for_kernels()
+_create, _destroy = _functions.create, _functions.destroy
+_header, _decompress = _functions.decompress_header, _functions.decompress
 _RGB, _EXACT = turbojpeg.RGB, turbojpeg.EXACT
 
 
@@ -32,12 +32,12 @@ class Stored(NamedTuple):
         return Stored(self.offset[index], self.length[index], self.height[index], self.width[index], self.raw[index])
 
 
-@kernel(cache=False)  # a cache on disk cannot hold the addresses of C functions
+@kernel
 def decode_and_cut(
     content: NDArray[np.uint8],
     stored: Stored,
     plan: Plan,
-    tables: Tables,
+    tables: OperationTables,
     first: int,
     last: int,
     out: NDArray[np.uint8],

@@ -1,7 +1,7 @@
 """libturbojpeg through ctypes: JPEG bytes to RGB in memory that the caller owns, byte for byte as Pillow decodes.
 
-The functions of ``library()`` are plain ctypes functions of addresses and integers: they release the GIL, and a numba
-kernel (nogil, parallel) may close over them. A handle serves one thread at a time: one ``create()`` per thread.
+The functions of ``library()`` are plain ctypes functions of addresses and integers, which release the GIL;
+``for_kernels()`` are the same for compiled code. A handle serves one thread at a time: one ``create()`` per thread.
 """
 
 import ctypes
@@ -12,7 +12,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
 
+import llvmlite.binding as llvm
 import numpy as np
+from numba import types
 from numpy.typing import NDArray
 
 from pipelines.errors import DataError, MissingDependency
@@ -76,6 +78,38 @@ def library() -> Library:
         ),
         error_text=function("tjGetErrorStr2", ctypes.c_char_p, pointer),
     )
+
+
+class KernelFunctions(NamedTuple):
+    """The functions of ``Library`` that kernels call, as numba knows them; addresses are unsigned integers."""
+
+    create: types.ExternalFunction
+    destroy: types.ExternalFunction
+    decompress_header: types.ExternalFunction
+    decompress: types.ExternalFunction
+
+
+@cache
+def for_kernels() -> KernelFunctions:
+    """Returns what kernels call; raises MissingDependency where the library is not installed.
+
+    Compiled code refers to these functions by a name of ours, not by an address, so it can be kept on disk. The names
+    are bound to the addresses before any kernel that uses them is loaded. They are not the library's own: other
+    packages in the process may have brought another libturbojpeg.
+    """
+    address, size, integer = types.uintp, types.ulong, types.intc
+    signatures = KernelFunctions(
+        create=address(),
+        destroy=integer(address),
+        decompress_header=integer(address, address, size, *[address] * 4),
+        decompress=integer(address, address, size, address, integer, integer, integer, integer, integer),
+    )
+    functions = {}
+    for name, signature in signatures._asdict().items():
+        symbol = f"debiaspl_turbojpeg_{name}"
+        llvm.add_symbol(symbol, ctypes.cast(getattr(library(), name), ctypes.c_void_p).value)
+        functions[name] = types.ExternalFunction(symbol, signature)
+    return KernelFunctions(**functions)
 
 
 def version() -> str:

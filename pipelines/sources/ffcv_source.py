@@ -23,9 +23,9 @@ from PIL import Image
 from torch import Tensor
 
 from pipelines.augment import cpu, gpu, pillow, policy
+from pipelines.augment.operation_tables import operation_tables
 from pipelines.augment.ops import Op
 from pipelines.augment.policy import Plan
-from pipelines.augment.randaugment import tables
 from pipelines.batch import Views
 from pipelines.beton.decode_and_cut import Stored, decode_and_cut
 from pipelines.beton.memory_copy import copy_of
@@ -66,7 +66,7 @@ class FfcvSource(BaseSource):
         self._rows(order.indices[~np.isin(order.indices, self._left_out())])  # now rather than after hours of training
         self._file = self._beton.path.open("rb")
         self._copy = copy_of(self._beton.path, options.cache, resources.processes)
-        self._tables = tables(views.size, views.size)
+        self._tables = operation_tables(views.size, views.size)
         self._left: slice | None = None  # the views whose RandAugment is left to the device
         if options.strong_left_to_device(resources.on_gpu) and isinstance(views, TrainingViews) and views.strong:
             self._left = slice(views.weak, None)

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipelines.augment import cpu, ops, pillow, policy, randaugment, resize
+from pipelines.augment.operation_tables import operation_tables
 from pipelines.augment.ops import Op
 from pipelines.order import Draws, Stream
 from pipelines.views import EvaluationView, TrainingViews
@@ -33,7 +34,7 @@ def flat(rng: np.random.Generator, height: int, width: int) -> NDArray[np.uint8]
 
 def augmented(image: NDArray[np.uint8], op: Op, level: int) -> NDArray[np.uint8]:
     view = image.copy()
-    table = randaugment.tables(*image.shape[:2])
+    table = operation_tables(*image.shape[:2])
     randaugment.augment(view, np.array([op], np.uint8), np.array([level], np.int8), table, np.empty_like(view))
     return view
 
