@@ -6,16 +6,18 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from debiaspl.models.trunks import known_trunks, misfit
-from debiaspl.objectives import Objective
 from pipelines import NAMES as PIPELINES
 from pipelines.errors import ConfigError as ConfigError
 from pipelines.errors import MissingDependency
 from pipelines.sources.bounds import Above, AtLeast, Within, check_bounds
 from pipelines.sources.options import DaliOptions, FfcvOptions
 from pipelines.views import EvaluationView, TrainingViews
+
+if TYPE_CHECKING:
+    import debiaspl.objectives  # imports torch, which no recipe needs
 
 Share = Annotated[float, Within(0, 1)]
 Count = Annotated[int, AtLeast(1)]
@@ -115,7 +117,9 @@ class Science:
         return self.groups if scope == "group" else 1
 
     @property
-    def objective(self) -> Objective:
+    def objective(self) -> "debiaspl.objectives.Objective":
+        from debiaspl.objectives import Objective
+
         default: Literal["argmin", "argmax"] = "argmin" if self.compat == "upstream" else "argmax"
         return Objective(
             tau=self.tau,

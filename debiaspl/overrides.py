@@ -5,8 +5,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, get_type_hints
 
-from pydantic import TypeAdapter, ValidationError
-
 from debiaspl.config import ConfigError, Engine, Recipe, Science, near
 from pipelines import DaliOptions, FfcvOptions
 
@@ -69,6 +67,8 @@ def restored(saved: Mapping[str, Any]) -> Recipe:
 
 def _parse(name: str, type_: Any, text: str) -> Any:
     """Returns ``text`` as a value of ``type_``; tuples are comma-separated."""
+    from pydantic import TypeAdapter, ValidationError  # slow to import: --help need not wait for it
+
     value: Any = text
     if str(type_).startswith("tuple"):
         value = [part.strip() for part in text.strip("()[]").split(",") if part.strip()]

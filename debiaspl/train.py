@@ -1,25 +1,17 @@
-"""Train: python -m debiaspl.train --recipe demo --pipeline torchvision (see --help)."""
+"""Train: python -m debiaspl.train --recipe demo --pipeline torchvision (see --help).
+
+PyTorch takes seconds to import, so it is imported where a run begins: neither --help nor a misspelt name waits for it.
+"""
 
 import argparse
 import dataclasses
-import signal
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 
-import torch
-
-from debiaspl import distributed, recipes
-from debiaspl.build import read_data
-from debiaspl.checkpoint import CheckpointError
+from debiaspl import recipes
 from debiaspl.config import Recipe
-from debiaspl.distributed import Ranks
-from debiaspl.dry_run import dry_run
-from debiaspl.logbook import print_results
 from debiaspl.overrides import SECTIONS, override
-from debiaspl.trainer import CHECKPOINT, Trainer
 from pipelines import NAMES as PIPELINES
 from pipelines.errors import UserError
 from pipelines.files import replacing
@@ -89,25 +81,35 @@ def chosen_recipe(arguments: argparse.Namespace) -> Recipe:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
     parsed = build_parser().parse_args(arguments)
     try:
         recipe = chosen_recipe(parsed)
         if parsed.print_config:
             _print_config(recipe)
             return 0
-        ranks = distributed.join(recipe.engine.device)
-        try:
-            if parsed.dry_run:
-                dry_run(recipe, ranks)
-                return 0
-            return _train(recipe, ranks, parsed.resume)
-        finally:
-            distributed.leave()
+        return _run(recipe, parsed)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         if isinstance(error, TooManyBadFiles) and len(error.files) > NAMED:
             print(f"All {len(error.files)} by name: {_write_list(error.files, _folder_of(recipe))}", file=sys.stderr)
         return 2
+
+
+def _run(recipe: Recipe, parsed: argparse.Namespace) -> int:
+    """Train, or take the one batch of --dry-run; returns the exit code."""
+    from debiaspl import distributed
+    from debiaspl.dry_run import dry_run
+    from debiaspl.training import train
+
+    ranks = distributed.join(recipe.engine.device)
+    try:
+        if parsed.dry_run:
+            dry_run(recipe, ranks)
+            return 0
+        return train(recipe, ranks, _folder_of(recipe), parsed.resume)
+    finally:
+        distributed.leave()
 
 
 def _folder_of(recipe: Recipe) -> Path:
@@ -119,58 +121,6 @@ def _write_list(files: list[str], folder: Path) -> Path:
     with replacing(folder / "bad_files.txt") as building:
         building.write_text("".join(f"{file}\n" for file in files), encoding="utf-8", errors="backslashreplace")
     return folder / "bad_files.txt"
-
-
-def _train(recipe: Recipe, ranks: Ranks, resume: str | None) -> int:
-    """Run to the end, or to the signal that stops it; the exit code."""
-    if recipe.engine.deterministic:
-        torch.use_deterministic_algorithms(True)
-        torch.backends.cudnn.benchmark = False
-    else:
-        torch.backends.cudnn.benchmark = True
-    recipe.science.accumulation(ranks.world)  # a batch that does not divide is said before the data is read
-    split, validation = read_data(recipe)
-    folder = _folder_of(recipe)
-    resuming = resume is not None and (resume != "auto" or (folder / CHECKPOINT).exists())
-    trainer = Trainer(recipe, split, validation, ranks, folder, resuming=resuming)
-    try:
-        _resume(trainer, resume)
-        received: list[int] = []
-
-        def stop(number: int, frame: FrameType | None) -> None:
-            received.append(number)
-            trainer.request_stop()
-            signal.signal(number, signal.SIG_DFL)  # the second one ends at once
-
-        previous = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
-        started = time.perf_counter()
-        try:
-            finished = trainer.fit()
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
-        if finished and ranks.is_main:
-            lines = {
-                "time": f"{time.perf_counter() - started:.0f} s",
-                "checkpoint": str(trainer.checkpoint_path),
-                "picture": str(trainer.picture_path),
-                "TensorBoard": f"tensorboard --logdir {folder / 'tensorboard'}",
-            }
-            print_results(trainer.progress, lines)
-        return 0 if finished else 128 + (received[0] if received else signal.SIGTERM)
-    finally:
-        trainer.close()
-
-
-def _resume(trainer: Trainer, resume: str | None) -> None:
-    """Load the checkpoint that --resume means; without it, refuse to overwrite one."""
-    own = trainer.checkpoint_path
-    if resume is None and own.exists():
-        raise CheckpointError(f"{own} exists. Go on from it with --resume auto, or start anew with another --out.")
-    if resume == "auto" and own.exists():
-        trainer.resume(own)
-    elif resume not in (None, "auto"):
-        trainer.resume(Path(resume))
 
 
 def _print_config(recipe: Recipe) -> None:

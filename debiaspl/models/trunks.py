@@ -1,26 +1,52 @@
-"""Trunks by name: the one place that knows which networks there are."""
+"""Trunks by name: the one place that knows which networks there are.
+
+PyTorch is imported where a network is built: their names are needed, as in --print-config, where nobody waits for it.
+"""
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal
 
-from torch import nn
+if TYPE_CHECKING:
+    import torch
 
-from debiaspl.models.resnet import BasicBlock, Bottleneck, ResNet
-from debiaspl.models.wide_resnet import WideResNet
+    import debiaspl.models.resnet
+    import debiaspl.models.wide_resnet
 
-TRUNKS: dict[str, Callable[[], ResNet | WideResNet]] = {
-    "resnet18": lambda: ResNet(BasicBlock, (2, 2, 2, 2)),
-    "resnet34": lambda: ResNet(BasicBlock, (3, 4, 6, 3)),
-    "resnet50": lambda: ResNet(Bottleneck, (3, 4, 6, 3)),
-    "resnet101": lambda: ResNet(Bottleneck, (3, 4, 23, 3)),
+
+def _resnet(
+    block: Literal["basic", "bottleneck"], depths: tuple[int, ...], width: int = 64, small: bool = False
+) -> "Callable[[], debiaspl.models.resnet.ResNet]":
+    def build() -> "debiaspl.models.resnet.ResNet":
+        from debiaspl.models.resnet import BasicBlock, Bottleneck, ResNet
+
+        return ResNet({"basic": BasicBlock, "bottleneck": Bottleneck}[block], depths, width, small)
+
+    return build
+
+
+def _wide_resnet(depth: int, widen: int) -> "Callable[[], debiaspl.models.wide_resnet.WideResNet]":
+    def build() -> "debiaspl.models.wide_resnet.WideResNet":
+        from debiaspl.models.wide_resnet import WideResNet
+
+        return WideResNet(depth, widen)
+
+    return build
+
+
+TRUNKS: "dict[str, Callable[[], debiaspl.models.resnet.ResNet | debiaspl.models.wide_resnet.WideResNet]]" = {
+    "resnet18": _resnet("basic", (2, 2, 2, 2)),
+    "resnet34": _resnet("basic", (3, 4, 6, 3)),
+    "resnet50": _resnet("bottleneck", (3, 4, 6, 3)),
+    "resnet101": _resnet("bottleneck", (3, 4, 23, 3)),
     # Every layer twice as wide, as in SimCLR and MoCo; torchvision's wide_resnet50_2 widens the 3×3 convolutions only.
-    "resnet50w2": lambda: ResNet(Bottleneck, (3, 4, 6, 3), width=128),
+    "resnet50w2": _resnet("bottleneck", (3, 4, 6, 3), width=128),
     # For images of about 32 px.
-    "resnet18-small": lambda: ResNet(BasicBlock, (2, 2, 2, 2), small=True),
-    "resnet34-small": lambda: ResNet(BasicBlock, (3, 4, 6, 3), small=True),
-    "resnet50-small": lambda: ResNet(Bottleneck, (3, 4, 6, 3), small=True),
-    "wrn-28-2": lambda: WideResNet(depth=28, widen=2),
+    "resnet18-small": _resnet("basic", (2, 2, 2, 2), small=True),
+    "resnet34-small": _resnet("basic", (3, 4, 6, 3), small=True),
+    "resnet50-small": _resnet("bottleneck", (3, 4, 6, 3), small=True),
+    "wrn-28-2": _wide_resnet(depth=28, widen=2),
     # A network that a laptop's CPU trains in minutes on 32 px images.
-    "resnet8-small": lambda: ResNet(BasicBlock, (1, 1, 1), width=16, small=True),
+    "resnet8-small": _resnet("basic", (1, 1, 1), width=16, small=True),
 }
 
 _TIMM = "timm/"
@@ -56,7 +82,7 @@ def pixel_statistics(arch: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
     return (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's
 
 
-def build_trunk(arch: str, size: int) -> tuple[nn.Module, int]:
+def build_trunk(arch: str, size: int) -> "tuple[torch.nn.Module, int]":
     """The network ``arch`` with random weights, and the length of its feature vector.
 
     It maps float images [n, 3, size, size] to pooled features [n, f]. ``size`` matters to networks that are made for

@@ -11,12 +11,13 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from torchvision.datasets.folder import IMG_EXTENSIONS
 from tqdm import tqdm
 
 from pipelines.errors import DataError
 from pipelines.samples.path_table import Paths
 
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+"""torchvision's IMG_EXTENSIONS (a test compares them): importing them from there takes as long as importing torch."""
 THREADS = 16
 """They wait for the file system more than they compute."""
 
@@ -64,7 +65,7 @@ def scan_classes(root: str) -> Scan:
     for name, packed in zip(classes, found, strict=True):
         if not packed.names:
             raise DataError(
-                f"The class folder {root}/{shown(name)} holds no image ({', '.join(IMG_EXTENSIONS)}). "
+                f"The class folder {root}/{shown(name)} holds no image ({', '.join(IMAGE_SUFFIXES)}). "
                 "Remove it, or put its images back."
             )
     names, sizes, times = zip(*found, strict=True)
@@ -80,7 +81,7 @@ def scan_flat(root: str) -> Scan:
         found = [top, *(f for folders in pool.map(lambda name: _walk(root, name, above), inner) for f in folders)]
     block, sizes, times = _packed(found)
     if not block:
-        raise DataError(f"{root} holds no image ({', '.join(IMG_EXTENSIONS)}) at any depth.")
+        raise DataError(f"{root} holds no image ({', '.join(IMAGE_SUFFIXES)}) at any depth.")
     names = list(Paths(block))
     order = sorted(range(len(names)), key=names.__getitem__)
     paths = Paths.of(names[at] for at in order)
@@ -118,7 +119,7 @@ def _read_folder(root: str, path: str) -> tuple[_Folder, list[str]]:
             for entry in entries:
                 if _is_folder(entry):
                     inner.append(prefix + entry.name)
-                elif entry.name.lower().endswith(IMG_EXTENSIONS):
+                elif entry.name.lower().endswith(IMAGE_SUFFIXES):
                     rows.append((entry.name, *_status(entry)))
     except OSError as error:
         raise _unreadable(f"{root}/{path}", error) from error

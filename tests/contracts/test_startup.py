@@ -1,0 +1,57 @@
+"""What a command waits for before it answers: no PyTorch for --help, nothing that only another pipeline needs."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from torchvision.datasets.folder import IMG_EXTENSIONS
+
+from pipelines.samples.folder_scan import IMAGE_SUFFIXES
+
+ROOT = Path(__file__).parents[2]
+
+
+def imported_by(arguments: list[str], code: int = 0) -> set[str]:
+    """The modules that are loaded when ``python -m debiaspl.train`` with these arguments has ended."""
+    script = (
+        "import sys, contextlib, io; from debiaspl.train import main\n"
+        "with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()): code = main(sys.argv[1:])\n"
+        "print(*sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == code, done.stderr
+    return set(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--print-config", "--recipe", "demo"], ["--recipe", "dmeo"], ["--pipeline", "dahli"]]
+)
+def test_an_answer_without_a_run_does_not_wait_for_torch(arguments: list[str]) -> None:
+    loaded = imported_by(arguments)
+    assert "debiaspl.recipes" in loaded
+    assert not loaded & {"torch", "numba", "torchvision", "matplotlib", "rich"}
+
+
+def test_help_does_not_wait_for_pydantic() -> None:
+    assert "pydantic" not in imported_by(["--help"])
+
+
+def test_one_batch_imports_only_what_it_needs(demo_data: Path) -> None:
+    run = ["--recipe", "demo", "--pipeline", "torchvision", "--data", str(demo_data), "--dry-run"]
+    loaded = imported_by([*run, "--set", "engine.device=cpu"])
+    assert "torch" in loaded
+    others = {
+        "torchvision.models",
+        "torch._dynamo",
+        "torch.utils.tensorboard",
+        "matplotlib",
+        "faiss",
+        "ffcv",
+        "sklearn",
+    }
+    assert not loaded & (others | {"nvidia.dali"})
+
+
+def test_image_suffixes_are_torchvisions() -> None:
+    assert IMAGE_SUFFIXES == IMG_EXTENSIONS
