@@ -7,7 +7,6 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
-from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from debiaspl.checkpoint import Progress
@@ -24,6 +23,8 @@ class Logbook:
         self._quiet = quiet
         if quiet:
             return
+        from torch.utils.tensorboard import SummaryWriter  # slow to import: only the run that writes waits for it
+
         self._metrics = folder / "metrics.jsonl"
         self._forget_after(step)
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step)

@@ -3,16 +3,12 @@
 from pathlib import Path
 from typing import NamedTuple
 
-import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 
 from debiaspl.evaluation.truth import true_labels
 from pipelines.files import replacing
 from pipelines.samples.split import Split
-
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
 
 
 class Imbalance(NamedTuple):
@@ -49,9 +45,12 @@ def draw_pseudo_labels(
 
     ``truth`` [c], where known, is the true number of unlabeled samples per class: the line that bars should meet.
     """
+    from matplotlib.figure import Figure  # slow to import: only who draws waits for it
+
     shares = counts / np.maximum(counts.sum(-1, keepdims=True), 1) * 100
     order = np.argsort(-(shares[0, 0] if truth is None else truth), kind="stable")
-    figure, axes = plt.subplots(2, 1, figsize=(9, 6), sharex=True, layout="constrained")
+    figure = Figure(figsize=(9, 6), layout="constrained")
+    axes = figure.subplots(2, 1, sharex=True)
     few = len(classes) <= 30
     for axis, panel, title in zip(
         axes, (0, 1), ("all pseudo-labels", "pseudo-labels above the threshold"), strict=True
@@ -77,7 +76,6 @@ def draw_pseudo_labels(
     axes[1].set_xlabel("class, most frequent first")
     with replacing(path) as building:
         figure.savefig(building, dpi=120)
-    plt.close(figure)
 
 
 def true_counts(split: Split) -> NDArray[np.float64] | None:
