@@ -1,11 +1,10 @@
 """What a run is: Science (changes results; hashed), and Engine and the pipelines' options (change speed only)."""
 
-import dataclasses
 import difflib
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from debiaspl.models.trunks import known_trunks, misfit
@@ -51,7 +50,7 @@ class Science:
     init: str = ""
     """Weights file that the trunk starts from; empty: random."""
     dropout: Share = 0.45
-    """On the student's pooled features."""
+    """Share of the student's pooled features that is dropped in training."""
     ema: Share = 0.999
     """Momentum of the teacher."""
     # --- batches
@@ -94,10 +93,8 @@ class Science:
     def __post_init__(self) -> None:
         _require_trunk(self.arch, self.size)
         check_bounds("science", self)
-        _require(
-            0 <= self.warmup_epochs <= self.epochs,
-            f"science.warmup_epochs must be within 0 and epochs={self.epochs} (got {self.warmup_epochs}).",
-        )
+        rising, all_ = self.warmup_epochs, self.epochs
+        _require(0 <= rising <= all_, f"science.warmup_epochs must be within 0 and epochs={all_} (got {rising}).")
         _require(
             self.labeled_batch % self.group == 0,
             f"science.labeled_batch={self.labeled_batch} does not divide into groups of science.group={self.group}. "
@@ -118,6 +115,7 @@ class Science:
 
     @property
     def objective(self) -> "debiaspl.objectives.Objective":
+        """The losses' numbers, 'auto' resolved."""
         from debiaspl.objectives import Objective
 
         default: Literal["argmin", "argmax"] = "argmin" if self.compat == "upstream" else "argmax"
@@ -134,19 +132,22 @@ class Science:
 
     @property
     def labeled_views(self) -> TrainingViews:
+        """What is cut from each labeled image: one weak view."""
         return TrainingViews(size=self.size, weak=1, strong=0, scale=self.crop_scale, flip=self.flip)
 
     @property
     def unlabeled_views(self) -> TrainingViews:
+        """What is cut from each unlabeled image: as many weak as strong views."""
         each = 2 if self.multi_view else 1
         return TrainingViews(size=self.size, weak=each, strong=each, scale=self.crop_scale, flip=self.flip)
 
     @property
     def evaluation_view(self) -> EvaluationView:
+        """What is cut from each validation image."""
         return EvaluationView(size=self.size, resize=self.eval_resize)
 
     def accumulation(self, world: int) -> int:
-        """Groups that each of ``world`` ranks computes one after the other in a step."""
+        """Returns how many groups each of ``world`` ranks computes one after the other in a step."""
         _require(
             self.groups % world == 0,
             f"{world} processes cannot share {self.groups} groups (labeled_batch {self.labeled_batch} / group "
@@ -175,13 +176,12 @@ class Engine:
     train_beton: str = "ffcv/train.beton"
     """ffcv: the converted training images, below the data root."""
     unlabeled_beton: str = ""
-    """ffcv: the converted images of the folder 'unlabeled', below the data root; empty: where the converter puts them,
-    beside that folder in ffcv/<its name>.beton."""
+    """ffcv: converted images of the folder 'unlabeled', below the data root; empty: ffcv/<its name>.beton beside it."""
     val_beton: str = "ffcv/val.beton"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Of convolutions and matrix products; auto: bfloat16 on a GPU, float32 on the CPU. float16, for GPUs without
-    bfloat16, scales the loss and skips steps whose gradients overflow."""
+    """What convolutions and matrix products compute in; auto: bfloat16 on a GPU, float32 on the CPU. float16, for GPUs
+    without bfloat16, scales the loss and skips steps whose gradients overflow."""
     compile: Literal["auto", "on", "off", "cuda-graphs"] = "auto"
     """torch.compile of the teacher's and the student's pass; auto: on a GPU. cuda-graphs: replayed as CUDA graphs, too,
     which spares launches (no run on a GPU has tried it yet)."""
@@ -217,16 +217,16 @@ class Recipe:
     @property
     def source_options(self) -> DaliOptions | FfcvOptions | None:
         """The options of the chosen pipeline; None where it has none."""
-        return {"dali": self.dali, "ffcv": self.ffcv}.get(self.engine.pipeline)
+        return self.dali if self.engine.pipeline == "dali" else self.ffcv if self.engine.pipeline == "ffcv" else None
 
     def experiment(self, split_fingerprint: str) -> str:
         """Returns what a checkpoint belongs to: 16 hex digits over Science and the split."""
-        text = json.dumps([dataclasses.asdict(self.science), split_fingerprint], sort_keys=True)
+        text = json.dumps([asdict(self.science), split_fingerprint], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _require_trunk(arch: str, size: int) -> None:
-    """Before anything else is built, so that a slip of the pen, or a missing timm, is said at once."""
+    """Raises ConfigError for a trunk that does not exist or does not fit, MissingDependency where timm is needed."""
     try:
         known = known_trunks(arch)
     except ModuleNotFoundError as error:
@@ -242,7 +242,7 @@ def _require_trunk(arch: str, size: int) -> None:
 
 
 def near(name: str, known: Iterable[str]) -> str:
-    """'; did you mean …?', or the list where nothing is near (its beginning, if it is very long)."""
+    """Returns '; did you mean …?', or the list where nothing is near (its beginning, if it is very long)."""
     names = list(known)
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     if close:

@@ -30,6 +30,7 @@ class TrainingViews:
 
     @property
     def count(self) -> int:
+        """Views of an image."""
         return self.weak + self.strong
 
 
@@ -46,4 +47,5 @@ class EvaluationView:
 
     @property
     def count(self) -> int:
+        """Views of an image."""
         return 1

@@ -21,7 +21,7 @@ _SUBSETS = 1002
 
 
 class Chosen(NamedTuple):
-    """Sorted listing positions."""
+    """Sorted indices of the listing's samples."""
 
     labeled: NDArray[np.int64]
     unlabeled: NDArray[np.int64]

@@ -196,6 +196,8 @@ def change(data: Path, out: Path, kind: str) -> list[str]:
             next((data / "train").rglob("*.jpg")).write_text("not a picture")
         case "no csv":
             (data / "indexes/labeled.csv").unlink()
+        case "no CLIP":
+            more = ["--set", "science.clip=true"]
         case "val differs":
             shutil.rmtree(next((data / "val").iterdir()))
         case "batch":
@@ -222,6 +224,8 @@ def change(data: Path, out: Path, kind: str) -> list[str]:
         ("out of range", "line 3: Index is '999999'"),
         ("text as image", "not an image"),
         ("no csv", "labeled.csv. Put it there"),
+        ("no csv", "name another file with --set engine.labeled_csv="),
+        ("no CLIP", "Name the file with --set engine.clip_file="),
         ("val differs", "differ in their class folders"),
         ("batch", "labeled_batch=10 does not divide"),
         ("too large a batch", "Lower science.labeled_batch"),
@@ -370,6 +374,7 @@ def test_too_many_bad_files_are_listed_in_a_file(demo_data, tmp_path, capsys):
     assert main(arguments(data, tmp_path / "run")) == 2
     said = capsys.readouterr().err
     assert "25 of" in said
+    assert "more than engine.bad_files=0.001 allows" in said
     assert "and 5 more" in said
     listed = (tmp_path / "run/bad_files.txt").read_text().splitlines()
     assert [line.split(": ")[0] for line in listed] == list(map(str, bad))
