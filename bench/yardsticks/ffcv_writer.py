@@ -38,10 +38,11 @@ class FfcvWriter:
         self._connection.recv()  # it has imported all that it needs
 
     def convert(self) -> int:
-        """Returns how many images were written."""
+        """Converts once and returns how many images were written."""
         self._connection.send(True)
         return int(self._connection.recv())
 
     def close(self) -> None:
+        """Ends the process."""
         self._connection.send(False)
         self._process.join()
