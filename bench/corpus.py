@@ -29,7 +29,7 @@ _PREFIX, _PARTIAL, CONVERSION = "imagenet-like-", ".partial-", ".convert-"
 """How the names begin of a corpus, of one that is being made, and of the folder of a conversion that is measured."""
 _CLASSES = 8
 PHOTOGRAPHS = ("china.jpg", "flower.jpg")
-SIZES = {
+IMAGE_SIZES = {
     (500, 375): 0.50,
     (375, 500): 0.20,
     (500, 333): 0.10,
@@ -121,8 +121,8 @@ def _write(root: Path, images: int, seed: int) -> None:
 
 def _choose(seed: int, number: int) -> _Choice:
     photograph, size, left, top, mirror, encoding = keyed_random.uniform(seed, number, np.arange(6)).tolist()
-    shares = np.cumsum(list(SIZES.values()))
-    width, height = list(SIZES)[int(np.searchsorted(shares / shares[-1], size, side="right"))]
+    shares = np.cumsum(list(IMAGE_SIZES.values()))
+    width, height = list(IMAGE_SIZES)[int(np.searchsorted(shares / shares[-1], size, side="right"))]
     return _Choice(
         photograph=int(photograph * len(PHOTOGRAPHS)),
         width=width,

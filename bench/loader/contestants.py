@@ -17,7 +17,7 @@ from pipelines.samples.listing import Listing
 
 
 class Contestants(NamedTuple):
-    """Name → an epoch, in the order of the table; and name → why it cannot run here."""
+    """Maps names to epochs, in the order of the table, and other names to why they cannot run on this machine."""
 
     epochs: dict[str, Epoch]
     not_measured: dict[str, str]

@@ -18,7 +18,7 @@ _LARGE_ROUNDS = 3
 
 
 class Corpus(NamedTuple):
-    """What the further tables share with the main one."""
+    """Holds what the further tables share with the main one."""
 
     root: Path
     listing: Listing

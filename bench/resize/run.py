@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from bench.measure import Measurement
     from bench.resize.compare import FromPillow
 
-SIZES = (224, 96, 32)
+CROP_SIZES = (224, 96, 32)
 """ImageNet's, a small network's, CIFAR's; the first one's table is the report's main one."""
 
 
@@ -45,12 +45,12 @@ def run(arguments: argparse.Namespace) -> int:
     measured: dict[int, Measurement] = {}
     differences: dict[int, dict[str, FromPillow]] = {}
     with one_thread():
-        for size in SIZES:
+        for size in CROP_SIZES:
             crops = training_crops(listing, images, size, arguments.crops)
             measured[size], differences[size] = compare(crops, size, arguments.rounds, arguments.pillow_simd)
-        views = list(pictures_of(ways(crops, SIZES[0])[PILLOW], len(crops)))
+        views = list(pictures_of(ways(crops, CROP_SIZES[0])[PILLOW], len(crops)))
         operation_by_operation = operations.section(views, arguments.rounds)
-    first, *others = SIZES
+    first, *others = CROP_SIZES
     sections = [
         account.bars_section(measured, differences),
         *(account.size_section(size, measured[size], differences[size]) for size in others),
@@ -58,6 +58,6 @@ def run(arguments: argparse.Namespace) -> int:
     ]
     written = account.report(arguments, first, measured[first], differences[first], made.ended(), sections)
     publish(written, arguments.out)
-    if broken := [str(size) for size in SIZES if not differences[size][OURS].exact]:
+    if broken := [str(size) for size in CROP_SIZES if not differences[size][OURS].exact]:
         print(f"BROKEN: our crops of {', '.join(broken)} pixels are not Pillow's.", file=sys.stderr)
     return 1 if broken else 0

@@ -42,7 +42,7 @@ _APART = 0.05
 
 
 class Workload(NamedTuple):
-    """What all contestants share."""
+    """Holds what all contestants share: the recipe's science, its tables and the batches."""
 
     science: Science
     tables: Tables

@@ -14,13 +14,13 @@ from torch.nn.parallel import DistributedDataParallel
 from debiaspl.models.classifier import Classifier
 from debiaspl.step import flat_gradients
 
-CLASSES = 1000
+_CLASSES = 1000
 _BUCKET = 25 * 2**20
 """Bytes of a message, as in DistributedDataParallel."""
 
 
 class RankSetting(NamedTuple):
-    """What every rank computes."""
+    """Says what every rank computes, and where the ranks meet."""
 
     arch: str
     size: int
@@ -120,7 +120,7 @@ def serve(rank: int, setting: RankSetting, orders: Connection) -> None:
         generator = torch.Generator().manual_seed(rank)
         shape = (setting.crops, setting.size, setting.size, 3)
         pixels = torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
-        labels = torch.randint(0, CLASSES, (setting.crops,), generator=generator)
+        labels = torch.randint(0, _CLASSES, (setting.crops,), generator=generator)
         _check(exchanges, pixels, labels)
         orders.send("ready")
         while (order := orders.recv())[0]:
@@ -140,7 +140,7 @@ def _group(rank: int, setting: RankSetting) -> Iterator[None]:
 
 def _build(way: Callable[[nn.Module], Exchange], setting: RankSetting) -> Exchange:
     torch.manual_seed(0)
-    return way(Classifier(setting.arch, CLASSES).to(memory_format=torch.channels_last))
+    return way(Classifier(setting.arch, _CLASSES).to(memory_format=torch.channels_last))
 
 
 def _step(exchange: Exchange, pixels: Tensor, labels: Tensor) -> None:

@@ -120,7 +120,7 @@ def addresses(state: State) -> dict[str, int]:
 
 
 class Compiled(NamedTuple):
-    """What the compiler has done in this process so far."""
+    """Counts what the compiler has done in this process so far."""
 
     graphs: int
     breaks: int

@@ -16,11 +16,11 @@ from bench.step.contestants import BFLOAT16, COMPILED, LAYOUT, OurStep, Run, Wor
 from pipelines.samples.listing import Listing
 
 _FED_STEPS = 10
-"""Of an epoch end to end."""
+"""Steps of an epoch in which loader and step run together."""
 
 
 class Found(NamedTuple):
-    """All that the report is made of."""
+    """Everything that the report is made of."""
 
     measured: Measurement
     together: Measurement
@@ -32,7 +32,7 @@ class Found(NamedTuple):
     not_measured: dict[str, str]
 
 
-class Contestants(NamedTuple):
+class StepRuns(NamedTuple):
     """What runs, in the table's order; our own steps among them; and why others do not run."""
 
     runs: dict[str, Run]
@@ -67,7 +67,7 @@ def everything(shared: Workload, root: Path, listing: Listing, arguments: argpar
     return Found(measured, together, share, own, waits, counted, not_measured)
 
 
-def _contestants(shared: Workload) -> Contestants:
+def _contestants(shared: Workload) -> StepRuns:
     ours = {
         LAYOUT: made.ours(shared, torch.float32, compile=False),
         COMPILED: made.ours(shared, torch.float32, compile=True),
@@ -76,7 +76,7 @@ def _contestants(shared: Workload) -> Contestants:
     if not missing:
         ours[BFLOAT16] = made.ours(shared, torch.bfloat16, compile=True)
     runs = made.others(shared) | {name: made.resident(shared, step) for name, step in ours.items()}
-    return Contestants(runs, ours, {BFLOAT16: missing} if missing else {})
+    return StepRuns(runs, ours, {BFLOAT16: missing} if missing else {})
 
 
 def _moved(before: dict[str, int], after: dict[str, int]) -> int:

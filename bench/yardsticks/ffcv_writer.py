@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def _serve(connection: Connection, root: str, beton: str, resolution: int, workers: int, indices: list[int]) -> None:
-    """In a process of its own: the writer forks, which a process with many threads should not."""
+    """Serves conversions in a process of its own: the writer forks, which a process with many threads should not."""
     from ffcv.fields import IntField, RGBImageField
     from ffcv.writer import DatasetWriter
     from torchvision.datasets import ImageFolder

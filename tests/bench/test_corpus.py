@@ -44,10 +44,10 @@ def test_layout_sizes_and_weight(root: Path) -> None:
     assert len(listing) == 240
     assert len(listing.classes) == 8
     sizes = Counter(zip(listing.widths.tolist(), listing.heights.tolist(), strict=True))
-    assert sizes.keys() == corpus.SIZES.keys()
+    assert sizes.keys() == corpus.IMAGE_SIZES.keys()
     assert 0.4 < sizes[500, 375] / 240 < 0.6
     assert 100e3 < corpus.mean_bytes(root) < 120e3  # ImageNet's mean is 110 kB
-    assert sum(corpus.SIZES.values()) == pytest.approx(1)
+    assert sum(corpus.IMAGE_SIZES.values()) == pytest.approx(1)
 
 
 def test_both_subsamplings_are_there(root: Path) -> None:
@@ -60,7 +60,7 @@ def test_both_subsamplings_are_there(root: Path) -> None:
 def test_pieces_fit_the_photographs_upright_or_turned() -> None:
     for name in corpus.PHOTOGRAPHS:
         height, width, _ = load_sample_image(name).shape
-        for piece in corpus.SIZES:
+        for piece in corpus.IMAGE_SIZES:
             assert max(piece) <= width
             assert min(piece) <= height
 

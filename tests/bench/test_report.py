@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from bench.measure import Measurement, Sample, Series
 from bench.report import Picture, Rates, Reference, Report, Section
 from bench.report.document import show
 from bench.report.publish import write
+from tests.soak.run import report as soak_report
 
 
 def environment(**changes: object) -> Environment:
@@ -171,3 +173,14 @@ def test_this_machine_is_recorded() -> None:
     assert len(found.load_before) == len(found.load_after) == 3
     assert found.memory_gib > 0
     assert json.dumps(found.versions)
+
+
+def test_long_counts_are_a_report_too(tmp_path: Path) -> None:
+    suite = ElementTree.fromstring(
+        "<s><testcase name='kill[1]' time='12.4'/><testcase name='leak' time='3'><failure/></testcase></s>"
+    )
+    written = soak_report(list(suite.iter("testcase")), environment())
+    write(written, tmp_path)
+    text = (tmp_path / "soak_2-core-amd-epyc-9554_2030-01-02.md").read_text()
+    assert "| kill\\[1\\] | passed | 12 |" in text
+    assert "| leak | failure | 3 |" in text
