@@ -80,7 +80,7 @@ def test_every_way_cuts_the_same_crop() -> None:
 def test_pillow_simd_runs_in_a_process_of_its_own(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A copy of Pillow stands in for it."""
+    """Here a copy of Pillow plays its part."""
     place = tmp_path / "simd"
     monkeypatch.setattr(resize, "CROP_SIZES", (32,))
     assert bench(folder, tmp_path, "--pillow-simd", str(place)) == 2
