@@ -1,4 +1,8 @@
-"""``python -m bench <subcommand>``: each is a module (or a room's run.py) with ``add_arguments`` and ``run``."""
+"""``python -m bench SUBCOMMAND``: measures one thing and writes a report of it.
+
+Each subcommand is a module with ``add_arguments`` and ``run``. It is imported when it is asked for, and imports what it
+measures (torch, numba, DALI) only when it runs, so that --help answers at once.
+"""
 
 import argparse
 import sys
@@ -8,14 +12,6 @@ from importlib import import_module
 from pipelines.errors import UserError
 
 SUBCOMMANDS = {
-    "convert": (
-        "bench.convert",
-        "images per second of the .beton converter, beside reading and writing alone and FFCV's own writer",
-    ),
-    "demo": (
-        "bench.demo",
-        "accuracy of the demo over seeds: supervised, FixMatch, DebiasPL, and DebiasPL on each pipeline",
-    ),
     "loader": (
         "bench.loader.run",
         "source images per second of every pipeline, beside the published-style loader and the decode-only limit",
@@ -24,30 +20,46 @@ SUBCOMMANDS = {
         "bench.step.run",
         "steps per second on the CPU, from the published habits to ours; with a loader; memory of a recipe's step",
     ),
-    "parity": (
-        "bench.parity.run",
-        "how far each pipeline and executor is from Pillow, and a picture to look at",
-    ),
     "ranks": (
         "bench.step.ranks",
         "steps per second of two processes, by how they sum their gradients",
+    ),
+    "parity": (
+        "bench.parity.run",
+        "how far each pipeline and executor is from Pillow, and a picture to look at",
     ),
     "resize": (
         "bench.resize.run",
         "crops per second of every way to resize, and how far each is from Pillow; RandAugment operations",
     ),
+    "convert": (
+        "bench.convert.run",
+        "images per second of the .beton converter, beside reading and writing alone and FFCV's own writer",
+    ),
+    "demo": (
+        "bench.demo",
+        "accuracy of the demo over seeds: supervised, FixMatch, DebiasPL, and DebiasPL on each pipeline",
+    ),
 }
-"""Name → its module, which is imported only when it is asked for, and what it measures, for --help."""
+"""Name → its module, and what it measures, for --help."""
+_DESCRIPTION = "Measures one thing on this machine, prints tables, and writes a report to bench/reports."
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit status: 0, or what the subcommand returns; 2 after a message about what to mend; 130 when interrupted."""
+    """Runs a subcommand and returns the exit status.
+
+    That is 0, or what the subcommand returns; 2 after a message about what to mend; 130 when interrupted.
+    """
     words = list(sys.argv[1:] if argv is None else argv)
-    parser = argparse.ArgumentParser(prog="python -m bench", description="Measurements that can be repeated.")
+    parser = argparse.ArgumentParser(
+        prog="python -m bench",
+        description=_DESCRIPTION,
+        epilog="python -m bench SUBCOMMAND --help shows a subcommand's options.",
+    )
     commands = parser.add_subparsers(title="subcommands", metavar="SUBCOMMAND")
     for name, (module_name, what) in SUBCOMMANDS.items():
         command = commands.add_parser(
-            name, help=what, description=what, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+            name, help=what, description=f"Measures {what}.", formatter_class=argparse.ArgumentDefaultsHelpFormatter
         )
         if words[:1] == [name]:
             module = import_module(module_name)

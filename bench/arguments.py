@@ -1,18 +1,26 @@
-"""Types of command-line values that several subcommands take."""
+"""Command-line options that several subcommands share, and the types of their values; nothing heavy is imported."""
 
 import argparse
+import os
 from collections.abc import Callable
+from pathlib import Path
+
+LABELED, UNLABELED = 8, 40
+"""Images of each stream in a step, as in recipe imagenet-1p."""
+STEP = LABELED + UNLABELED
+REPORTS = Path(__file__).parent / "reports"
+"""Where reports are written unless --out names another folder."""
 
 
 def positive(text: str) -> int:
-    """A whole number from 1 on."""
+    """Returns the whole number from 1 on that ``text`` spells; argparse shows the error of any other."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number from 1 on (got {text})")
     return int(text)
 
 
 def multiple_of(unit: int, what: str) -> Callable[[str], int]:
-    """A multiple of ``unit``, which is ``what``."""
+    """Returns a type for whole multiples of ``unit``, which ``what`` names in the error."""
 
     def multiple(text: str) -> int:
         if (number := positive(text)) % unit:
@@ -20,3 +28,54 @@ def multiple_of(unit: int, what: str) -> Callable[[str], int]:
         return number
 
     return multiple
+
+
+def cores() -> int:
+    """Returns how many cores this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def cache_folder() -> Path:
+    """Returns the folder that keeps the bench's own images unless --corpus names another one."""
+    try:
+        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError:
+        home = Path("/tmp")
+    return home / "debiaspl" / "bench"
+
+
+def add_images(parser: argparse.ArgumentParser) -> None:
+    """Adds --images, a whole number of steps."""
+    whole_steps = multiple_of(STEP, "the images of a step")
+    parser.add_argument("--images", type=whole_steps, default=20 * STEP, metavar="N", help=f"a multiple of {STEP}")
+
+
+def add_rounds(parser: argparse.ArgumentParser, rounds: int = 7) -> None:
+    """Adds --rounds."""
+    parser.add_argument("--rounds", type=positive, default=rounds, metavar="N", help="measured rounds, after a warm-up")
+
+
+def add_threads(parser: argparse.ArgumentParser, what: str = "threads, or worker processes") -> None:
+    """Adds --threads, by default one for each core."""
+    parser.add_argument("--threads", type=positive, default=cores(), metavar="N", help=what)
+
+
+def add_out(parser: argparse.ArgumentParser) -> None:
+    """Adds --out."""
+    parser.add_argument("--out", type=Path, default=REPORTS, metavar="FOLDER", help="where the report is written")
+
+
+def add_corpus(parser: argparse.ArgumentParser) -> None:
+    """Adds --corpus."""
+    parser.add_argument(
+        "--corpus",
+        type=Path,
+        default=cache_folder(),
+        metavar="FOLDER",
+        help="where the bench keeps the images that it makes, and what it converts from them; not a folder of yours",
+    )
+
+
+def command(subcommand: str, arguments: argparse.Namespace, *names: str) -> str:
+    """Returns the command line that repeats a measurement with these options."""
+    return " ".join([f"python -m bench {subcommand}", *(f"--{name} {getattr(arguments, name)}" for name in names)])

@@ -1,4 +1,4 @@
-"""A deterministic stand-in for ImageNet: JPEGs of its sizes and weights, cut from the photographs in scikit-learn.
+"""Makes a corpus like ImageNet: JPEGs of its sizes and weights, cut from the photographs in scikit-learn.
 
 The two photographs (china.jpg, flower.jpg) have 640 × 427 pixels. Each image is a random piece of one of them, at the
 photograph's own resolution: pieces are mirrored or, for portrait sizes, turned by 90°, but never scaled, so edges,
@@ -8,6 +8,7 @@ same seed and Pillow give the same bytes.
 
 import os
 import shutil
+import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -24,9 +25,11 @@ from pipelines.errors import DataError
 
 _VERSION = 1
 """Counted up with any change below, so that an old cache is never taken for the new corpus."""
+_PREFIX, _PARTIAL, CONVERSION = "imagenet-like-", ".partial-", ".convert-"
+"""How the names begin of a corpus, of one that is being made, and of the folder of a conversion that is measured."""
 _CLASSES = 8
 PHOTOGRAPHS = ("china.jpg", "flower.jpg")
-SIZES = {
+IMAGE_SIZES = {
     (500, 375): 0.50,
     (375, 500): 0.20,
     (500, 333): 0.10,
@@ -52,34 +55,40 @@ class _Choice(NamedTuple):
     encoding: int
 
 
-def default_folder() -> Path:
-    """Where corpora are kept unless the user names a folder."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "debiaspl" / "bench"
-
-
 def build(folder: Path, images: int, seed: int = 0) -> Path:
-    """The corpus' root (``root/train/<class>/<image>.JPEG``) below ``folder``, made unless it is there already.
+    """Returns the corpus' root (``root/train/<class>/<image>.JPEG``) below ``folder``, made unless it is there already.
 
-    Raises DataError where the folder cannot be written.
+    Raises DataError where ``folder`` cannot be written, or holds files that are not the bench's: it is no place for
+    pictures of the user's own, because conversions are written there, too.
     """
-    root = folder / f"imagenet-like-v{_VERSION}-pillow{PIL.__version__}-{images}-seed{seed}"
-    if root.is_dir():
-        return root
+    root = folder / f"{_PREFIX}v{_VERSION}-pillow{PIL.__version__}-{images}-seed{seed}"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(dir=folder, prefix=".partial-"))
-        try:
-            _write(partial, images, seed)
-            _publish(partial, root)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+        if not root.is_dir():
+            folder.mkdir(parents=True, exist_ok=True)
+            _refuse_other_files(folder)
+            partial = Path(tempfile.mkdtemp(dir=folder, prefix=_PARTIAL))
+            try:
+                _write(partial, images, seed)
+                _publish(partial, root)
+            finally:
+                shutil.rmtree(partial, ignore_errors=True)
     except OSError as error:
         raise DataError(f"Cannot write the corpus to {folder}: {error}. Name another folder with --corpus.") from error
+    print(f"The bench's images, and what is converted from them, lie in {root}", file=sys.stderr)
     return root
 
 
+def _refuse_other_files(folder: Path) -> None:
+    found = sorted(name for name in os.listdir(folder) if not name.startswith((_PREFIX, _PARTIAL, CONVERSION)))
+    if found:
+        raise DataError(
+            f"{folder} holds files that are not the bench's ({found[0]!r}); nothing was written there. "
+            "The bench makes its own images: name a new or empty folder for them with --corpus."
+        )
+
+
 def mean_bytes(root: Path) -> float:
-    """Average file size of a corpus."""
+    """Returns the average file size of a corpus."""
     return float(np.mean([path.stat().st_size for path in root.glob("train/*/*.JPEG")]))
 
 
@@ -112,8 +121,8 @@ def _write(root: Path, images: int, seed: int) -> None:
 
 def _choose(seed: int, number: int) -> _Choice:
     photograph, size, left, top, mirror, encoding = keyed_random.uniform(seed, number, np.arange(6)).tolist()
-    shares = np.cumsum(list(SIZES.values()))
-    width, height = list(SIZES)[int(np.searchsorted(shares / shares[-1], size, side="right"))]
+    shares = np.cumsum(list(IMAGE_SIZES.values()))
+    width, height = list(IMAGE_SIZES)[int(np.searchsorted(shares / shares[-1], size, side="right"))]
     return _Choice(
         photograph=int(photograph * len(PHOTOGRAPHS)),
         width=width,

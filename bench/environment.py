@@ -43,23 +43,23 @@ class Environment:
 
     @property
     def hardware(self) -> str:
-        """A name for file names, such as 2-core-amd-epyc."""
+        """The machine as file names have it, such as 2-core-amd-epyc."""
         plain = re.sub(r"\([^)]*\)|@.*|\b(cpu|processor|\d+-core)\b", " ", self.cpu.lower())
         words = re.findall(r"[a-z0-9]+", plain) or ["cpu"]
         return "-".join([f"{self.cores}-core", *words])
 
     @property
     def idle(self) -> bool:
-        """Nobody else was computing when the measurement began, as far as the load average tells."""
+        """Whether nobody else was computing when the measurement began, as far as the load average tells."""
         return self.load_before[0] < 0.25 * self.cores
 
     def ended(self) -> "Environment":
-        """The same with the load at the end of the measurement."""
+        """Returns the same with the load at the end of the measurement."""
         return replace(self, load_after=_load())
 
 
 def record() -> Environment:
-    """The environment of this process, now."""
+    """Returns the environment of this process, now."""
     commit, dirty = _commit()
     return Environment(
         cpu=_cpu(),
@@ -104,7 +104,7 @@ def _versions() -> dict[str, str]:
 
 
 def _commit() -> tuple[str, bool]:
-    """The commit, and whether anything but a report differs from it; ("unknown", True) outside a git checkout."""
+    """Returns the commit and whether more than a report differs from it; ("unknown", True) outside a git checkout."""
     try:
         commit = _git("rev-parse", "HEAD")
         changes = _git("status", "--porcelain", "--", ".", ":!bench/reports")

@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.arguments import LABELED, STEP, UNLABELED
 from pipelines import open_source
 from pipelines.augment import gpu
 from pipelines.augment.policy import plan
@@ -24,8 +25,6 @@ from pipelines.samples.listing import Listing
 from pipelines.sources.options import FfcvOptions, Resources
 from pipelines.views import TrainingViews
 
-LABELED, UNLABELED = 8, 40  # images a step
-STEP = LABELED + UNLABELED
 LABELED_VIEWS, UNLABELED_VIEWS = TrainingViews(weak=1), TrainingViews(weak=2, strong=2)
 VIEWS = LABELED * LABELED_VIEWS.count + UNLABELED * UNLABELED_VIEWS.count
 PLAIN = TrainingViews(weak=UNLABELED_VIEWS.count)
@@ -33,16 +32,18 @@ PLAIN = TrainingViews(weak=UNLABELED_VIEWS.count)
 
 Epoch = Callable[[], NDArray[np.int64]]
 """Loads every image once; returns their indices."""
+BatchedIndices = tuple[NDArray[np.int64], int]
+"""Indices of one stream's images, and how many make a batch."""
 
 
 def streams(listing: Listing) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Every sixth image is labeled, so that an epoch of both streams is each image once."""
+    """Returns labeled and unlabeled indices; every sixth is labeled, so that one epoch of both is each image once."""
     labeled = listing.indices % (STEP // LABELED) == 0
     return listing.indices[labeled], listing.indices[~labeled]
 
 
 def orders(listing: Listing, steps: int | None = None) -> tuple[TrainingOrder, TrainingOrder]:
-    """The labeled and the unlabeled stream's, in epochs of ``steps`` steps; usually of all images."""
+    """Returns the labeled and the unlabeled stream's order, in epochs of ``steps`` steps; by default of all images."""
     labeled, unlabeled = streams(listing)
     steps = steps or len(listing) // STEP
     return (
@@ -63,7 +64,7 @@ def open_feed(
     labeled_views: TrainingViews = LABELED_VIEWS,
     cache: Literal["auto", "page"] = "auto",
 ) -> Feed:
-    """One of our pipelines over the corpus at ``root``."""
+    """Opens one of our pipelines over the corpus at ``root``; ``steps`` limits an epoch, by default to all images."""
     resources = Resources(threads=threads, beton=beton(root, threads) if name == "ffcv" else None)
     options = FfcvOptions(cache=cache) if name == "ffcv" else None
     labeled, unlabeled = orders(listing, steps)
@@ -77,7 +78,10 @@ def open_feed(
 
 
 def beton(root: Path, threads: int) -> Path:
-    """The corpus as ffcv wants it, converted once, by the users' own tool."""
+    """Returns the corpus as a .beton below ``root``, converted once, by the users' own tool.
+
+    Raises MissingDependency without ffcv, DataError where the conversion fails.
+    """
     path = root / "ffcv" / "train.beton"
     if path.exists():
         return path
@@ -93,7 +97,7 @@ def beton(root: Path, threads: int) -> Path:
 
 
 def epoch_of(feed: Feed) -> Epoch:
-    """One epoch through the feed."""
+    """Returns a function that runs one epoch through the feed."""
 
     def epoch() -> NDArray[np.int64]:
         return np.concatenate([np.concatenate([views.index.numpy() for views in batch]) for batch in feed])
@@ -102,7 +106,7 @@ def epoch_of(feed: Feed) -> Epoch:
 
 
 def left_to_device(feed: Feed, listing: Listing) -> Epoch:
-    """One epoch of a feed of PLAIN views, with what the host has to prepare for the device's RandAugment.
+    """Returns an epoch of a feed of PLAIN views, with what the host has to prepare for the device's RandAugment.
 
     The device's own work is left out. Planning is paid twice here, which is little, and not in our favour.
     """
@@ -113,8 +117,8 @@ def left_to_device(feed: Feed, listing: Listing) -> Epoch:
         seen = []
         for batch, draws in zip(feed, order.groups(0, 0), strict=True):
             sizes = listing.heights[draws.index], listing.widths[draws.index]
-            todo = plan(UNLABELED_VIEWS, draws, *sizes)
-            gpu.parameters(todo.op[weak:], todo.level[weak:], size, size)
+            planned = plan(UNLABELED_VIEWS, draws, *sizes)
+            gpu.parameters(planned.op[weak:], planned.level[weak:], size, size)
             seen += [views.index.numpy() for views in batch]
         return np.concatenate(seen)
 
@@ -122,7 +126,7 @@ def left_to_device(feed: Feed, listing: Listing) -> Epoch:
 
 
 def checked(name: str, epoch: Epoch, listing: Listing) -> Callable[[], int]:
-    """One round's work, which must have met every image once."""
+    """Returns one round's work, which must have met every image once, or RuntimeError is raised."""
 
     def run_epoch() -> int:
         seen = epoch()

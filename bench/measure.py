@@ -24,11 +24,11 @@ _PATIENCE = 30.0
 
 
 def _nothing() -> None:
-    """No preparation."""
+    """Prepares nothing."""
 
 
 def _busy() -> bool:
-    """Some thread of this process has been computing during the last moment."""
+    """Returns whether some thread of this process was computing during the last moment."""
     before = time.process_time()
     time.sleep(_POLL)
     return time.process_time() - before > _QUIET * _POLL
@@ -57,6 +57,7 @@ class Sample:
 
     @property
     def rate(self) -> float:
+        """Units per second."""
         return self.units / self.seconds
 
 
@@ -70,6 +71,7 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float] | NDArray[np.float64]) -> "Spread":
+        """Returns the median and quartiles of ``values``."""
         low, median, high = np.percentile(values, [25, 50, 75]).tolist()
         return cls(median, low, high)
 
@@ -88,10 +90,11 @@ class Series:
 
     @property
     def rate(self) -> Spread:
+        """Median and quartiles of the rates."""
         return Spread.of(self.rates)
 
     def ratio(self, baseline: "Series") -> Spread:
-        """How many times the baseline's rate this one's is."""
+        """Returns how many times the baseline's rate this one's is."""
         each = Spread.of(np.divide(self.rates, baseline.rates))
         return Spread(self.rate.median / baseline.rate.median, each.low, each.high)
 
@@ -110,7 +113,7 @@ class Measurement:
 
 
 def turns(contestants: int, round_: int) -> list[int]:
-    """The contestants' numbers in the order of one round: each round begins with the next one."""
+    """Returns the contestants' numbers in the order of one round: each round begins with the next one."""
     return [(round_ + turn) % contestants for turn in range(contestants)]
 
 
@@ -123,7 +126,10 @@ def measure(
     clock: Callable[[], float] = time.perf_counter,
     busy: Callable[[], bool] = _busy,
 ) -> Measurement:
-    """Time every contestant once a round; the samples of the first ``warmup`` rounds are thrown away."""
+    """Times every contestant once a round; the samples of the first ``warmup`` rounds are thrown away.
+
+    Raises ValueError for equal names and for no rounds, RuntimeError if a contestant never falls quiet.
+    """
     if len({contestant.name for contestant in contestants}) != len(contestants):
         raise ValueError(f"Contestants must differ in name (got {[contestant.name for contestant in contestants]}).")
     if rounds < 1 or warmup < 0:

@@ -37,7 +37,7 @@ def check(name: str, feed: Feed, reference: Feed) -> None:
 
 
 def _difference(name: str, views: Views, expected: Views) -> Tensor:
-    """Mean absolute difference of each picture, grey levels, [v · n]."""
+    """Returns the mean absolute difference of each picture, grey levels, [v · n]."""
     if views.pixels.shape != expected.pixels.shape or not torch.equal(views.index.cpu(), expected.index):
         raise DataError(f"{name} yields other samples, or another number of views, than the order and plan say.")
     apart = (views.pixels.cpu().short() - expected.pixels.short()).abs()

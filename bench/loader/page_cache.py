@@ -13,7 +13,7 @@ _STILL_COLD = 0.02
 
 
 def drop(paths: Sequence[Path]) -> None:
-    """Make the next reading of the files come from the disk; nobody may have them mapped.
+    """Makes the next reading of the files come from the disk; nobody may have them mapped.
 
     Raises DataError where they stay in memory all the same: on some file systems (tmpfs) they live nowhere else.
     """
@@ -29,7 +29,7 @@ def drop(paths: Sequence[Path]) -> None:
 
 
 def resident(paths: Sequence[Path]) -> float:
-    """The share of the files' pages that are in memory."""
+    """Returns the share of the files' pages that are in memory."""
     mincore = ctypes.CDLL(None, use_errno=True).mincore
     mincore.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p]
     held = pages = 0

@@ -17,9 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from bench import report
-from bench.four_views import LABELED_VIEWS, STEP, UNLABELED_VIEWS, epoch_of, open_feed, orders
+from bench.arguments import STEP
+from bench.four_views import LABELED_VIEWS, UNLABELED_VIEWS, epoch_of, open_feed, orders
+from bench.loader.further import Corpus, FurtherTable
 from bench.measure import Contestant, Measurement, Spread, measure
+from bench.report import Section
+from bench.report.contents import Cells
 from bench.yardsticks.decode_only import DecodeOnly
 from pipelines.augment import cpu, pillow
 from pipelines.augment.operation_tables import operation_tables
@@ -37,13 +40,13 @@ class _Group(NamedTuple):
     """One group of one stream, and what its stages start from."""
 
     draws: Draws
-    todo: Plan
-    plain: Plan  # todo without RandAugment
+    planned: Plan
+    plain: Plan  # planned without RandAugment
     strong: slice  # its strong views
 
 
 def planning_seconds(listing: Listing, steps: int = 50) -> float:
-    """The median time that one thread takes to plan a step."""
+    """Returns the median time that one thread takes to plan a step."""
     taken = []
     for step in range(steps):
         begin = time.perf_counter()
@@ -53,7 +56,7 @@ def planning_seconds(listing: Listing, steps: int = 50) -> float:
 
 
 def _plan(listing: Listing, step: int) -> list[tuple[Draws, Plan]]:
-    """The labeled and the unlabeled group of a step, planned as the sources do it."""
+    """Returns the labeled and the unlabeled group of a step, planned as the sources do it."""
     groups = []
     for order, views in zip(orders(listing), (LABELED_VIEWS, UNLABELED_VIEWS), strict=True):
         draws = order.draws(0, step * order.batch, order.batch)
@@ -62,8 +65,9 @@ def _plan(listing: Listing, step: int) -> list[tuple[Draws, Plan]]:
     return groups
 
 
-def section(listing: Listing, root: Path, names: list[str], rounds: int) -> report.Section:
-    """The table: a row for each stage, two columns for each of the two pipelines that is among ``names``."""
+def table(corpus: Corpus) -> FurtherTable:
+    """Measures the stages of ffcv and torchvision, where they can be opened: a row for each, two columns a pipeline."""
+    listing, root, names = corpus.listing, corpus.root, corpus.names
     groups = _groups(listing, min(_STEPS, len(listing) // STEP))
     with ExitStack() as opened:
         stages: dict[str, dict[str, Contestant]] = {}
@@ -80,8 +84,8 @@ def section(listing: Listing, root: Path, names: list[str], rounds: int) -> repo
             for name, own in stages.items()
             for stage, each in own.items()
         ]
-        measured = measure(contestants, unit="images/s of CPU time", rounds=rounds, clock=time.process_time)
-    return report.Section(
+        measured = measure(contestants, unit="images/s of CPU time", rounds=corpus.rounds, clock=time.process_time)
+    section = Section(
         "Stages, CPU ms per source image",
         _rows(measured, list(stages)),
         "Median and quartiles, each stage on one thread over the same images and plans; ffcv's crop and strong: what "
@@ -90,9 +94,10 @@ def section(listing: Listing, root: Path, names: list[str], rounds: int) -> repo
         "batches, queues, threads).",
         {"measurement": measured},
     )
+    return FurtherTable(section)
 
 
-def _rows(measured: Measurement, names: list[str]) -> tuple[tuple[str, ...], ...]:
+def _rows(measured: Measurement, names: list[str]) -> tuple[Cells, ...]:
     columns = []
     for name in names:
         each = _milliseconds(measured, name)
@@ -105,7 +110,7 @@ def _rows(measured: Measurement, names: list[str]) -> tuple[tuple[str, ...], ...
 
 
 def _milliseconds(measured: Measurement, name: str) -> dict[str, NDArray[np.float64]]:
-    """Stage → CPU milliseconds of an image in each round."""
+    """Returns stage → CPU milliseconds of an image in each round."""
     each = {stage: 1000 / np.array(measured[f"{name}: {stage}"].rates) for stage in (*STAGES, "whole")}
     if name == "ffcv":  # there, crop and strong include what comes before them
         each["strong"] = each["strong"] - each["crop"]
@@ -117,14 +122,14 @@ def _milliseconds(measured: Measurement, name: str) -> dict[str, NDArray[np.floa
 def _groups(listing: Listing, steps: int) -> list[_Group]:
     groups = []
     for step in range(steps):
-        for (draws, todo), views in zip(_plan(listing, step), (LABELED_VIEWS, UNLABELED_VIEWS), strict=True):
-            plain = todo._replace(op=np.full_like(todo.op, Op.Identity))
-            groups.append(_Group(draws, todo, plain, slice(views.weak, views.count)))
+        for (draws, planned), views in zip(_plan(listing, step), (LABELED_VIEWS, UNLABELED_VIEWS), strict=True):
+            plain = planned._replace(op=np.full_like(planned.op, Op.Identity))
+            groups.append(_Group(draws, planned, plain, slice(views.weak, views.count)))
     return groups
 
 
 def _counted(groups: list[_Group], work: Callable[[], object]) -> Callable[[], int]:
-    """``work``, which does all of the groups' images."""
+    """Returns ``work``, which does all of the groups' images, as a contestant's round."""
 
     def run() -> int:
         work()
@@ -134,7 +139,9 @@ def _counted(groups: list[_Group], work: Callable[[], object]) -> Callable[[], i
 
 
 def _of_ffcv(groups: list[_Group], listing: Listing, root: Path, opened: ExitStack) -> dict[str, Contestant]:
-    """In the pipeline a view is cut from an image that is still in the processor's cache, which a stage by itself would
+    """Returns ffcv's stages.
+
+    In the pipeline a view is cut from an image that is still in the processor's cache, which a stage by itself would
     not meet: so "crop" is decoding and cutting, "strong" is all three, and ``_milliseconds`` takes the differences.
     """
     from pipelines.beton.decode_and_cut import decode_and_cut
@@ -147,7 +154,9 @@ def _of_ffcv(groups: list[_Group], listing: Listing, root: Path, opened: ExitSta
     decoding = DecodeOnly([listing.path(index) for group in groups for index in group.draws.index.tolist()], threads=1)
     opened.callback(decoding.close)
     stored = [beton.stored.at(group.draws.index) for group in groups]
-    cut = [np.zeros((len(g.todo.crop), len(g.draws.index), g.todo.size, g.todo.size, 3), np.uint8) for g in groups]
+    cut = [
+        np.zeros((len(g.planned.crop), len(g.draws.index), g.planned.size, g.planned.size, 3), np.uint8) for g in groups
+    ]
 
     def read() -> None:
         for of_group in stored:
@@ -156,10 +165,10 @@ def _of_ffcv(groups: list[_Group], listing: Listing, root: Path, opened: ExitSta
 
     def decode_and(plans: list[Plan]) -> Callable[[], None]:
         def work() -> None:
-            for todo, of_group, views in zip(plans, stored, cut, strict=True):
+            for planned, of_group, views in zip(plans, stored, cut, strict=True):
                 count = len(of_group.raw)
                 failed = np.zeros(count, np.bool_)
-                decode_and_cut(beton.content, of_group, todo, table, 0, count, views, failed)
+                decode_and_cut(beton.content, of_group, planned, table, 0, count, views, failed)
                 assert not failed.any()
 
         return work
@@ -169,7 +178,7 @@ def _of_ffcv(groups: list[_Group], listing: Listing, root: Path, opened: ExitSta
         "decode": Contestant("decode", _counted(groups, decoding.epoch)),
         "plan": Contestant("plan", _counted(groups, lambda: [_plan(listing, s) for s in range(len(groups) // 2)])),
         "crop": Contestant("crop", _counted(groups, decode_and([group.plain for group in groups]))),
-        "strong": Contestant("strong", _counted(groups, decode_and([group.todo for group in groups]))),
+        "strong": Contestant("strong", _counted(groups, decode_and([group.planned for group in groups]))),
     }
 
 
@@ -178,11 +187,11 @@ def _of_torchvision(groups: list[_Group], listing: Listing) -> dict[str, Contest
     paths = [listing.path(int(group.draws.index[at])) for group, at in samples]
     encoded = [path.read_bytes() for path in paths]
     images = [pillow.decode(path) for path in paths]
-    todo: list[tuple[Image.Image, list[tuple[int, int]]]] = []  # strong crops, and what to do with them
+    planned: list[tuple[Image.Image, list[tuple[int, int]]]] = []  # strong crops, and what to do with them
     for (group, at), image in zip(samples, images, strict=True):
         for view, cut in list(enumerate(pillow.execute(image, group.plain, at)))[group.strong]:
-            drawn = zip(group.todo.op[view, at].tolist(), group.todo.level[view, at].tolist(), strict=True)
-            todo.append((Image.fromarray(cut), list(drawn)))
+            drawn = zip(group.planned.op[view, at].tolist(), group.planned.level[view, at].tolist(), strict=True)
+            planned.append((Image.fromarray(cut), list(drawn)))
 
     def decode() -> None:
         for jpeg in encoded:
@@ -193,7 +202,7 @@ def _of_torchvision(groups: list[_Group], listing: Listing) -> dict[str, Contest
             pillow.execute(image, group.plain, at)
 
     def augment() -> None:
-        for cut, drawn in todo:
+        for cut, drawn in planned:
             for op, level in drawn:
                 cut = pillow.apply(Op(op), level, cut)
 

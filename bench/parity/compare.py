@@ -17,7 +17,7 @@ from pipelines.samples.listing import Listing
 from pipelines.sources.options import DaliOptions, FfcvOptions, Resources
 from pipelines.views import TrainingViews
 
-Images = NDArray[np.uint8]
+Pixels = NDArray[np.uint8]
 _EDGE = 3
 """Outermost pixels in which DALI's filter differs from Pillow's by more than rounding."""
 _DALI_MEAN, _DALI_INNER = 0.2, 1
@@ -27,13 +27,13 @@ class Expected(NamedTuple):
     """What Pillow makes of a listing, in its order, and the plan of it."""
 
     listing: Listing
-    todo: Plan
-    plain: Images  # cut and mirrored
-    finished: Images  # and augmented, where a view is strong
+    planned: Plan
+    plain: Pixels  # cut and mirrored
+    finished: Pixels  # and augmented, where a view is strong
 
 
-class Row(NamedTuple):
-    """One comparison."""
+class Difference(NamedTuple):
+    """How far one kind of view is from Pillow's, and whether its bar is met."""
 
     what: str
     views: int
@@ -47,37 +47,37 @@ class Row(NamedTuple):
     met: bool
 
 
-class Comparison(NamedTuple):
-    """A pipeline's rows, and its views."""
+class ComparedPipeline(NamedTuple):
+    """A pipeline's differences, and its views."""
 
-    rows: list[Row]
-    finished: Images
+    differences: list[Difference]
+    finished: Pixels
 
 
 def expect(listing: Listing) -> Expected:
-    """Pillow's views of all images."""
+    """Returns Pillow's views of all images."""
     order = _order(listing)
     (draws,) = order.groups(0, 0)
     back = np.argsort(draws.index)
     draws = draws._replace(index=draws.index[back], passes=draws.passes[back])
-    todo = plan(UNLABELED_VIEWS, draws, listing.heights, listing.widths)
-    without = todo._replace(op=np.full_like(todo.op, Op.Identity))
+    planned = plan(UNLABELED_VIEWS, draws, listing.heights, listing.widths)
+    without = planned._replace(op=np.full_like(planned.op, Op.Identity))
     images = [pillow.decode(listing.path(index)) for index in range(len(listing))]
     plain, finished = (
-        np.stack([pillow.execute(image, each, at) for at, image in enumerate(images)]) for each in (without, todo)
+        np.stack([pillow.execute(image, each, at) for at, image in enumerate(images)]) for each in (without, planned)
     )
-    return Expected(listing, todo, plain, finished)
+    return Expected(listing, planned, plain, finished)
 
 
 def _order(listing: Listing) -> TrainingOrder:
-    """All images in one step."""
+    """Returns an order that has all images in one step."""
     return TrainingOrder(
         listing.indices, seed=0, stream=Stream.UNLABELED, batch=len(listing), groups=1, steps=1, continuous=False
     )
 
 
-def compare_pipeline(name: str, expected: Expected, resources: Resources) -> Comparison:
-    """The crops and flips of the pipeline called ``name``, and its strong views."""
+def compare_pipeline(name: str, expected: Expected, resources: Resources) -> ComparedPipeline:
+    """Compares the crops and flips of the pipeline called ``name``, and its strong views, with Pillow's."""
     plain, finished = (_loaded(name, expected.listing, views, resources) for views in (PLAIN, UNLABELED_VIEWS))
     strong = slice(UNLABELED_VIEWS.weak, None)
     rows = [
@@ -89,11 +89,11 @@ def compare_pipeline(name: str, expected: Expected, resources: Resources) -> Com
     if name == "ffcv":
         left = _loaded(name, expected.listing, UNLABELED_VIEWS, resources, FfcvOptions(strong_on="device"))
         rows.append(_equal(f"{name}: strong views, left to the device", left[:, strong], expected.finished[:, strong]))
-    return Comparison(rows, finished)
+    return ComparedPipeline(rows, finished)
 
 
-def _dalis_operators(expected: Expected, resources: Resources) -> list[Row]:
-    """DALI's own slice, resize and flip, which a GPU runs, here on the CPU."""
+def _dalis_operators(expected: Expected, resources: Resources) -> list[Difference]:
+    """Compares DALI's own slice, resize and flip, which a GPU runs; here they run on the CPU."""
     options = DaliOptions(cut="dali")
     plain, finished = (
         _loaded("dali", expected.listing, views, resources, options) for views in (PLAIN, UNLABELED_VIEWS)
@@ -102,7 +102,7 @@ def _dalis_operators(expected: Expected, resources: Resources) -> list[Row]:
     mean, inner = _DALI_MEAN, _DALI_INNER
     row = _difference("dali's operators: crops and flips", plain, expected.plain)
     bar = f"mean ≤ {mean}, ≤ {inner} outside the outer {_EDGE} pixels"
-    own = np.stack([_augmented(views, expected.todo, at) for at, views in enumerate(plain)])
+    own = np.stack([_augmented(views, expected.planned, at) for at, views in enumerate(plain)])
     return [
         row._replace(bar=bar, met=row.mean <= mean and row.inner <= inner),
         _equal(
@@ -117,9 +117,9 @@ def _loaded(
     views: TrainingViews,
     resources: Resources,
     options: DaliOptions | FfcvOptions | None = None,
-) -> Images:
-    """The pipeline's views of all images, in the listing's order."""
-    source = open_source(name, listing, _order(listing), views, resources, options)
+) -> Pixels:
+    """Returns the pipeline's views of all images, in the listing's order."""
+    source = open_source(name, listing, _order(listing), views, options)
     try:
         (batch,) = source
         return batch.pixels[:, torch.argsort(batch.index)].transpose(0, 1).contiguous().numpy()
@@ -127,17 +127,17 @@ def _loaded(
         source.close()
 
 
-def _augmented(views: Images, todo: Plan, at: int) -> Images:
-    """The views [v, h, w, 3] of one image after Pillow's operations."""
+def _augmented(views: Pixels, planned: Plan, at: int) -> Pixels:
+    """Returns the views [v, h, w, 3] of one image after Pillow's operations."""
     done = [Image.fromarray(view) for view in views]
     for view in range(len(done)):
-        for op, level in zip(todo.op[view, at].tolist(), todo.level[view, at].tolist(), strict=True):
+        for op, level in zip(planned.op[view, at].tolist(), planned.level[view, at].tolist(), strict=True):
             done[view] = pillow.apply(Op(op), level, done[view])
     return np.stack([np.asarray(view) for view in done])
 
 
-def compare_executors(crops: NDArray[np.uint8]) -> list[Row]:
-    """Both executors against Pillow: every operation at every signed level, on ``crops`` [n, h, w, 3]."""
+def compare_executors(crops: NDArray[np.uint8]) -> list[Difference]:
+    """Compares the executors with Pillow: every operation at every signed level, on ``crops`` [n, h, w, 3]."""
     executors = {"cpu": _by_cpu, "gpu, run on the CPU": lambda *given: _by_torch(torch.device("cpu"), *given)}
     if torch.cuda.is_available():
         executors["gpu"] = lambda *given: _by_torch(torch.device("cuda"), *given)
@@ -154,25 +154,25 @@ def compare_executors(crops: NDArray[np.uint8]) -> list[Row]:
     return rows
 
 
-def _by_cpu(views: Images, op: NDArray[np.uint8], level: NDArray[np.int8]) -> Images:
+def _by_cpu(views: Pixels, op: NDArray[np.uint8], level: NDArray[np.int8]) -> Pixels:
     done = views.copy()
     cpu.augment_batch(done, op, level, threads=1)
     return done
 
 
-def _by_torch(device: torch.device, views: Images, op: NDArray[np.uint8], level: NDArray[np.int8]) -> Images:
+def _by_torch(device: torch.device, views: Pixels, op: NDArray[np.uint8], level: NDArray[np.int8]) -> Pixels:
     return gpu.augment_batch(torch.from_numpy(views.copy()).to(device), op, level).cpu().numpy()
 
 
-def _equal(what: str, found: Images, wanted: Images) -> Row:
+def _equal(what: str, found: Pixels, wanted: Pixels) -> Difference:
     row = _difference(what, found, wanted)
     return row._replace(bar="equal bytes", met=row.largest == 0)
 
 
-def _difference(what: str, found: Images, wanted: Images) -> Row:
+def _difference(what: str, found: Pixels, wanted: Pixels) -> Difference:
     apart = np.abs(found.astype(np.int16) - wanted)
     inner = apart[..., _EDGE:-_EDGE, _EDGE:-_EDGE, :]
-    return Row(
+    return Difference(
         what,
         views=int(np.prod(apart.shape[:2])),
         largest=int(apart.max()),

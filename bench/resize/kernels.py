@@ -17,7 +17,7 @@ from PIL import Image
 from pipelines.augment.resize import resize_into, scratch_bytes
 
 PILLOW, OURS = "Pillow, crop then resize", "ours"
-"""The definition; ours."""
+"""The way that defines the right bytes, and the pipelines' own."""
 SIMD = "Pillow-SIMD, crop then resize"
 _NO_SIMD = (
     "takes the installed Pillow's name, so it runs in a process of its own: pip install --no-deps --target FOLDER "
@@ -37,20 +37,21 @@ class Crop(NamedTuple):
 
     @property
     def box(self) -> tuple[int, int, int, int]:
-        """As Pillow has boxes: left, upper, right, lower."""
+        """The crop as Pillow has boxes: left, upper, right, lower."""
         return self.left, self.top, self.left + self.width, self.top + self.height
 
     @property
     def pixels(self) -> NDArray[np.uint8]:
-        """A view of the image [height, width, 3]."""
+        """The crop's pixels, a view of the image [height, width, 3]."""
         return self.image[self.top : self.top + self.height, self.left : self.left + self.width]
 
 
 Way = Callable[[int], Any]
+"""Cuts the crop with that number."""
 
 
 def ways(crops: Sequence[Crop], size: int) -> dict[str, Way]:
-    """Name → way, the definition first."""
+    """Returns name → way, the definition first."""
     found = {
         PILLOW: _pillow(crops, size),
         OURS: _ours(crops, size),
@@ -66,13 +67,13 @@ def ways(crops: Sequence[Crop], size: int) -> dict[str, Way]:
 
 
 def not_measured(simd: bool) -> dict[str, str]:
-    """Name → why; ``simd``: whether Pillow-SIMD was measured."""
+    """Returns the name of each way that was not measured, and why; ``simd``: whether Pillow-SIMD was."""
     absent = {} if find_spec("cv2") else {"cv2": "not installed (ffcv brings it: pip install -e '.[ffcv]')"}
     return absent if simd else {**absent, SIMD: _NO_SIMD}
 
 
 def pixels(picture: Any) -> NDArray[np.uint8]:
-    """What a way returned, as uint8 [size, size, 3]."""
+    """Returns what a way returned as uint8 [size, size, 3]."""
     if isinstance(picture, torch.Tensor):
         return picture[0].permute(1, 2, 0).numpy()
     return np.asarray(picture)
@@ -80,7 +81,7 @@ def pixels(picture: Any) -> NDArray[np.uint8]:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """torch and cv2 compute on the calling thread alone."""
+    """Makes torch and cv2 compute on the calling thread alone, until the block ends."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     cv2: Any = None

@@ -14,7 +14,8 @@ import torch.nn.functional as F
 import torchvision
 from torch import Tensor
 
-from bench.four_views import LABELED, UNLABELED, UNLABELED_VIEWS
+from bench.arguments import LABELED, UNLABELED
+from bench.four_views import UNLABELED_VIEWS
 from bench.yardsticks.published_step import Images, PublishedStep, normalised
 from debiaspl.build import build_state
 from debiaspl.config import Recipe, Science
@@ -26,22 +27,22 @@ from pipelines.batch import Batch, Views
 
 CLASSES = 1000
 BARE = "bare torchvision loop"
-PLAIN = "published, no EMA, no reads"
+WITHOUT_EMA = "published, no EMA, no reads"
 YARDSTICK = "published habits"
 NO_READS = "+ no reads by the host"
 FOREACH = "+ teacher in two calls"
 LAYOUT = "+ channels_last, uint8 input"
 COMPILED = "+ compiled"
 BFLOAT16 = "+ bf16"
-PARTS = (YARDSTICK, NO_READS, FOREACH, LAYOUT, COMPILED, BFLOAT16)
-"""Each with all parts of those before it."""
+LADDER = (YARDSTICK, NO_READS, FOREACH, LAYOUT, COMPILED, BFLOAT16)
+"""The rows from the yardstick to our step, each with all parts of those before it."""
 _BATCHES = 2
 _APART = 0.05
 """Relative difference of two contestants' first losses, which dropout and bf16 explain."""
 
 
-class Setting(NamedTuple):
-    """What all contestants share."""
+class Workload(NamedTuple):
+    """Holds what all contestants share: the recipe's science, its tables and the batches."""
 
     science: Science
     tables: Tables
@@ -55,8 +56,8 @@ class OurStep(NamedTuple):
     state: State
 
 
-def setting(arch: str, size: int, samples: int) -> Setting:
-    """One group of recipe imagenet-1p with another trunk and size, and labels for ``samples`` images."""
+def workload(arch: str, size: int, samples: int) -> Workload:
+    """Returns one group of recipe imagenet-1p with another trunk and size, and labels for ``samples`` images."""
     science = replace(find("imagenet-1p").science, arch=arch, size=size, init="", labeled_batch=LABELED, group=LABELED)
     science = replace(science, threshold=0.0)  # every pseudo-label counts: at the start none would reach another
     generator = torch.Generator().manual_seed(0)
@@ -67,22 +68,22 @@ def setting(arch: str, size: int, samples: int) -> Setting:
 
     batches = [Batch(views(1, LABELED), views(UNLABELED_VIEWS.count, UNLABELED)) for _ in range(_BATCHES)]
     labels = torch.randint(0, CLASSES, (samples,), generator=generator)
-    return Setting(science, Tables(labels, None, None), batches)
+    return Workload(science, Tables(labels, None, None), batches)
 
 
-def _state(shared: Setting) -> State:
+def _state(shared: Workload) -> State:
     return build_state(Recipe("bench", shared.science), CLASSES, Ranks())
 
 
 def bf16_missing() -> str:
-    """Why this CPU cannot show what bf16 buys; empty if it can."""
+    """Returns why this CPU cannot show what bf16 buys; empty if it can."""
     if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported():
         return ""
     return "this CPU has no instructions for it (AVX512_BF16 or AMX)"
 
 
-def ours(shared: Setting, dtype: torch.dtype, compile: bool) -> OurStep:
-    """The trainer's step."""
+def ours(shared: Workload, dtype: torch.dtype, compile: bool) -> OurStep:
+    """Returns the trainer's step, with a state of its own."""
     state = _state(shared)
     step = Step(state, shared.tables, shared.science, Ranks(), dtype=dtype, compile=compile)
     return OurStep(lambda batch, number: step([batch], number), state)
@@ -92,13 +93,13 @@ Run = Callable[[int], Tensor]
 """One step, by its number; returns METRICS, or the loss alone."""
 
 
-def resident(shared: Setting, step: OurStep) -> Run:
-    """A step on the batches in memory, in turn."""
+def resident(shared: Workload, step: OurStep) -> Run:
+    """Returns a step on the batches in memory, in turn."""
     return lambda number: step.run(shared.batches[number % _BATCHES], number)
 
 
-def others(shared: Setting) -> dict[str, Run]:
-    """All but our own steps. Their images lie ready as normalised floats: that is a published loader's work."""
+def others(shared: Workload) -> dict[str, Run]:
+    """Returns all but our own steps. Their images lie ready as normalised floats: that is a published loader's work."""
     images = [[normalised(batch)] for batch in shared.batches]
 
     def published(reads: bool, ema: bool) -> tuple[Run, State]:
@@ -121,15 +122,15 @@ def others(shared: Setting) -> dict[str, Run]:
 
     return {
         BARE: _bare([each for (each,) in images], shared),
-        PLAIN: published(reads=False, ema=False)[0],
+        WITHOUT_EMA: published(reads=False, ema=False)[0],
         YARDSTICK: published(reads=True, ema=True)[0],
         NO_READS: published(reads=False, ema=True)[0],
         FOREACH: foreach,
     }
 
 
-def _bare(images: list[Images], shared: Setting) -> Run:
-    """Least that any such method costs: torchvision's network, a teacher's forward, cross-entropy, SGD."""
+def _bare(images: list[Images], shared: Workload) -> Run:
+    """Returns the least that any such method costs: torchvision's network, a teacher's forward, cross-entropy, SGD."""
     science = shared.science
     student, teacher = (torchvision.models.get_model(science.arch, num_classes=CLASSES) for _ in range(2))
     teacher.eval()
@@ -152,7 +153,7 @@ def _bare(images: list[Images], shared: Setting) -> Run:
 
 
 def repeated(run: Run, steps: int) -> Callable[[], int]:
-    """A round's work: the next ``steps`` steps. Returns their number."""
+    """Returns a round's work: the next ``steps`` steps, and then their number."""
     numbers = count()
 
     def work() -> int:
@@ -164,7 +165,7 @@ def repeated(run: Run, steps: int) -> Callable[[], int]:
 
 
 def check(runs: dict[str, Run]) -> None:
-    """One step of each: all but the bare loop must find about the losses that the yardstick finds."""
+    """Runs one step of each; raises RuntimeError unless all but the bare loop find about the yardstick's losses."""
     expected = runs[YARDSTICK](0)
     for name, run in runs.items():
         found = expected if name == YARDSTICK else run(0)

@@ -1,7 +1,7 @@
 """Loader and step together: how close they come to sharing the cores without loss, and how long a device would wait.
 
 End to end, loader and step compete for the same cores, so 1/(1/loader + 1/step) is all that can be hoped for. A
-stand-in device takes a batch every T ms by sleeping: from T slightly above the loader's own time it should never wait.
+simulated device takes a batch every T ms by sleeping: from T slightly above the loader's own time it should not wait.
 """
 
 import time
@@ -13,9 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
-from bench import bars, report
-from bench.four_views import LABELED_VIEWS, STEP, UNLABELED_VIEWS, open_feed
+from bench.arguments import STEP
+from bench.four_views import LABELED_VIEWS, UNLABELED_VIEWS, open_feed
 from bench.measure import Contestant, Measurement, Spread, measure
+from bench.report import Section
+from bench.report.bars import Judged, verdict
+from bench.report.contents import Cells
 from bench.step.contestants import OurStep, Run, repeated
 from pipelines.feed import Feed
 from pipelines.samples.listing import Listing
@@ -23,7 +26,7 @@ from pipelines.views import TrainingViews
 
 LOADER, ALONE, TOGETHER = "loader alone", "step alone, resident data", "end to end"
 FACTORS = (1.1, 1.25, 1.5, 2.0)
-"""Multiples of the loader's own time per batch that the stand-in device takes for one."""
+"""Multiples of the loader's own time per batch that the simulated device takes for one."""
 _SHARE_MUST, _SHARE_GOAL = 0.90, 0.97
 _WAIT_MUST, _WAIT_GOAL = 0.02, 0.005
 _EDGE = 4
@@ -31,19 +34,19 @@ _EDGE = 4
 
 
 def pipeline() -> str:
-    """The fastest one that is installed."""
+    """Returns the fastest pipeline that is installed."""
     return "ffcv" if find_spec("ffcv") else "torchvision"
 
 
 def open_sized(listing: Listing, root: Path, size: int, threads: int, steps: int | None = None) -> Feed:
-    """The four-view recipe over the corpus, at the step's image size; epochs of ``steps``, usually of all images."""
+    """Opens the four-view recipe over the corpus, at the step's image size; epochs of ``steps``, or of all images."""
     labeled = TrainingViews(size=size, weak=LABELED_VIEWS.count)
     unlabeled = TrainingViews(size=size, weak=UNLABELED_VIEWS.weak, strong=UNLABELED_VIEWS.strong)
     return open_feed(pipeline(), listing, root, threads, unlabeled, steps, labeled)
 
 
 def together(feed: Feed, step: OurStep, resident: Run, rounds: int) -> tuple[Measurement, Spread]:
-    """Rates of an epoch by each alone and by both, and per round end to end's share of 1/(1/loader + 1/step)."""
+    """Returns the rates of each alone and of both, and per round end to end's share of 1/(1/loader + 1/step)."""
 
     def load() -> int:
         return sum(1 for _ in feed)
@@ -73,11 +76,12 @@ class Consumed:
 
     @property
     def share(self) -> float:
+        """The share of the time that the consumer waited."""
         return self.waited / self.seconds
 
 
 def consume(feed: Feed, seconds: float, sleep: Callable[[float], object] = time.sleep) -> Consumed:
-    """Take an epoch's batches, each for so many ``seconds``; with 0 the loader's own pace is what remains."""
+    """Takes an epoch's batches, each for so many ``seconds``; with 0 the loader's own pace is what remains."""
     edge = min(_EDGE, (len(feed) - 1) // 4)
     batches, waited = iter(feed), 0.0
     for _ in islice(batches, edge):
@@ -98,7 +102,7 @@ def consume(feed: Feed, seconds: float, sleep: Callable[[float], object] = time.
 
 
 def saturation(feed: Feed, rounds: int) -> tuple[Spread, dict[float, Spread]]:
-    """The loader's own seconds per batch, and the waiting share of a device that takes FACTORS times as long.
+    """Returns the loader's own seconds per batch, and the waiting share of a device that takes FACTORS times as long.
 
     The device follows the pace that the loader had in the same round.
     """
@@ -112,13 +116,14 @@ def saturation(feed: Feed, rounds: int) -> tuple[Spread, dict[float, Spread]]:
     return Spread.of(own), {factor: Spread.of(found) for factor, found in shares.items()}
 
 
-def rows(share: Spread, waits: dict[float, Spread]) -> list[tuple[str, ...]]:
-    """Rows of the bars' table."""
-    found = [
+def rows(share: Spread, waits: dict[float, Spread]) -> list[Judged]:
+    """Returns rows of the table of bars."""
+    found: list[Judged] = [
         (
             "end to end, share of 1/(1/loader + 1/step)",
             f"{share.median:.1%} ({share.low:.1%}–{share.high:.1%})",
-            *(f"≥ {bound:.0%}: {bars.verdict(share.median >= bound)}" for bound in (_SHARE_MUST, _SHARE_GOAL)),
+            _share_verdict(share, _SHARE_MUST),
+            _share_verdict(share, _SHARE_GOAL),
         )
     ]
     for factor, wait in waits.items():
@@ -126,21 +131,30 @@ def rows(share: Spread, waits: dict[float, Spread]) -> list[tuple[str, ...]]:
             (
                 f"waiting share of a device that takes {factor:g}× the loader's time per batch",
                 f"{wait.median:.2%} ({wait.low:.2%}–{wait.high:.2%})",
-                *(f"< {bound:.1%}: {bars.verdict(wait.median < bound)}" for bound in (_WAIT_MUST, _WAIT_GOAL)),
+                _wait_verdict(wait, _WAIT_MUST),
+                _wait_verdict(wait, _WAIT_GOAL),
             )
         )
     return found
 
 
-def section(measured: Measurement, share: Spread, own: Spread, waits: dict[float, Spread]) -> report.Section:
-    """The three rates that belong together."""
-    table: list[tuple[str, ...]] = [("", "steps/s", "IQR", "images/s")]
+def _share_verdict(share: Spread, least: float) -> str:
+    return f"≥ {least:.0%}: {verdict(share.median >= least)}"
+
+
+def _wait_verdict(wait: Spread, most: float) -> str:
+    return f"< {most:.1%}: {verdict(wait.median < most)}"
+
+
+def section(measured: Measurement, share: Spread, own: Spread, waits: dict[float, Spread]) -> Section:
+    """Returns the table of the three rates: the loader alone, the step alone, both together."""
+    table: list[Cells] = [("", "steps/s", "IQR", "images/s")]
     for series in measured.series:
         rate = series.rate
         table.append(
             (series.name, f"{rate.median:.3g}", f"{rate.low:.3g}–{rate.high:.3g}", f"{rate.median * STEP:,.0f}")
         )
-    return report.Section(
+    return Section(
         "Loader, step, end to end",
         tuple(table),
         f"Pipeline {pipeline()}; the loader needs {1000 * own.median:.1f} ms a batch where nothing else computes.",

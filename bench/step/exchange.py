@@ -14,13 +14,13 @@ from torch.nn.parallel import DistributedDataParallel
 from debiaspl.models.classifier import Classifier
 from debiaspl.step import flat_gradients
 
-CLASSES = 1000
+_CLASSES = 1000
 _BUCKET = 25 * 2**20
 """Bytes of a message, as in DistributedDataParallel."""
 
 
-class Setting(NamedTuple):
-    """What every rank computes."""
+class RankSetting(NamedTuple):
+    """Says what every rank computes, and where the ranks meet."""
 
     arch: str
     size: int
@@ -37,7 +37,7 @@ class Exchange(Protocol):
     model: nn.Module
 
     def finish(self) -> None:
-        """After the backward pass: return when all gradients are sums."""
+        """Waits, after the backward pass, until all gradients are sums."""
 
 
 class Nothing:
@@ -48,13 +48,14 @@ class Nothing:
         self.flat = flat_gradients(list(model.parameters()))
 
     def finish(self) -> None:
-        """There is nothing to wait for."""
+        """Returns at once: there is nothing to wait for."""
 
 
 class OneMessage(Nothing):
     """One flat message after the backward pass, as debiaspl.step sends it."""
 
     def finish(self) -> None:
+        """Sends the message and waits for it."""
         dist.all_reduce(self.flat)
 
 
@@ -86,6 +87,7 @@ class Buckets(Nothing):
             parameter.register_post_accumulate_grad_hook(note)
 
     def finish(self) -> None:
+        """Waits for the messages that are on their way."""
         for work in self._sent:
             work.wait()
         self._sent.clear()
@@ -99,7 +101,7 @@ class Ddp:
         self.model: nn.Module = DistributedDataParallel(model, forward_sync_buffers=False, gradient_as_bucket_view=True)
 
     def finish(self) -> None:
-        """The backward pass has waited already."""
+        """Returns at once: the backward pass has waited already."""
 
 
 WAYS: dict[str, Callable[[nn.Module], Exchange]] = {
@@ -110,15 +112,15 @@ WAYS: dict[str, Callable[[nn.Module], Exchange]] = {
 }
 
 
-def serve(rank: int, setting: Setting, orders: Connection) -> None:
-    """Do the steps that come in as (way, number) and answer each order when done; an empty way ends the process."""
+def serve(rank: int, setting: RankSetting, orders: Connection) -> None:
+    """Does the steps that come in as (way, number) and answers each order when done; an empty way ends the process."""
     torch.set_num_threads(setting.threads)
     with _group(rank, setting):
         exchanges = {name: _build(way, setting) for name, way in WAYS.items()}
         generator = torch.Generator().manual_seed(rank)
         shape = (setting.crops, setting.size, setting.size, 3)
         pixels = torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
-        labels = torch.randint(0, CLASSES, (setting.crops,), generator=generator)
+        labels = torch.randint(0, _CLASSES, (setting.crops,), generator=generator)
         _check(exchanges, pixels, labels)
         orders.send("ready")
         while (order := orders.recv())[0]:
@@ -128,7 +130,7 @@ def serve(rank: int, setting: Setting, orders: Connection) -> None:
 
 
 @contextmanager
-def _group(rank: int, setting: Setting) -> Iterator[None]:
+def _group(rank: int, setting: RankSetting) -> Iterator[None]:
     dist.init_process_group("gloo", init_method=f"file://{setting.meeting}", rank=rank, world_size=setting.world)
     try:
         yield
@@ -136,9 +138,9 @@ def _group(rank: int, setting: Setting) -> Iterator[None]:
         dist.destroy_process_group()
 
 
-def _build(way: Callable[[nn.Module], Exchange], setting: Setting) -> Exchange:
+def _build(way: Callable[[nn.Module], Exchange], setting: RankSetting) -> Exchange:
     torch.manual_seed(0)
-    return way(Classifier(setting.arch, CLASSES).to(memory_format=torch.channels_last))
+    return way(Classifier(setting.arch, _CLASSES).to(memory_format=torch.channels_last))
 
 
 def _step(exchange: Exchange, pixels: Tensor, labels: Tensor) -> None:
@@ -148,7 +150,7 @@ def _step(exchange: Exchange, pixels: Tensor, labels: Tensor) -> None:
 
 
 def _check(exchanges: dict[str, Exchange], pixels: Tensor, labels: Tensor) -> None:
-    """All ways must give the same sums."""
+    """Raises RuntimeError unless all ways give the same sums."""
     sums = {}
     for name, exchange in exchanges.items():
         _step(exchange, pixels, labels)

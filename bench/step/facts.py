@@ -54,7 +54,7 @@ def host_reads(
     precision: Literal["bfloat16", "float16"] = "bfloat16",
     run: Callable[[Step, Sequence[Batch]], object] = lambda step, batches: step(batches, 0),
 ) -> list[str]:
-    """The operations of an eager step that make the host wait for a value of the device; needs no driver.
+    """Returns the operations of an eager step that make the host wait for a value of the device; needs no driver.
 
     The step runs on fake tensors, which have no values: reading one raises, as does a shape that depends on values
     (``nonzero``, ``unique``). On "cuda" copies to the host are noted, too, but autograd's engine would ask the driver:
@@ -89,7 +89,7 @@ def host_reads(
 
 
 def empty_batches(science: Science) -> list[Batch]:
-    """A step's batches with no particular content, on whatever device is the default."""
+    """Returns a step's batches with no particular content, on whatever device is the default."""
 
     def empty(views: int, images: int) -> Views:
         pixels = torch.empty(views, images, science.size, science.size, 3, dtype=torch.uint8)
@@ -100,7 +100,7 @@ def empty_batches(science: Science) -> list[Batch]:
 
 
 def teacher_update_calls(state: State, science: Science) -> list[str]:
-    """The operations that one update of the teacher hands to the dispatcher. Makes teacher and student equal."""
+    """Returns the operations that one update of the teacher dispatches. Makes teacher and student equal."""
     eman = Eman(state.teacher, state.student, science.ema)
     with Calls() as calls:
         eman.update()
@@ -108,7 +108,7 @@ def teacher_update_calls(state: State, science: Science) -> list[str]:
 
 
 def addresses(state: State) -> dict[str, int]:
-    """Where everything lies that lasts from step to step; BatchNorm's buffers are in the state_dicts."""
+    """Returns where everything lies that lasts from step to step; BatchNorm's buffers are in the state_dicts."""
     tensors = {f"student.{name}": value for name, value in state.student.state_dict().items()}
     tensors |= {f"teacher.{name}": value for name, value in state.teacher.state_dict().items()}
     for name, parameter in state.student.named_parameters():
@@ -120,11 +120,12 @@ def addresses(state: State) -> dict[str, int]:
 
 
 class Compiled(NamedTuple):
-    """What the compiler has done in this process so far."""
+    """Counts what the compiler has done in this process so far."""
 
     graphs: int
     breaks: int
 
     @classmethod
     def now(cls) -> "Compiled":
+        """Returns the counts of this moment."""
         return cls(counters["stats"]["unique_graphs"], sum(counters["graph_break"].values()))

@@ -76,7 +76,7 @@ class Memory(TorchDispatchMode):
         self._seen = WeakIdKeyDictionary()
 
     def follow(self, tree: Any) -> None:
-        """Count the tensors in ``tree`` from now on; a storage counts once however many tensors share it."""
+        """Counts the tensors in ``tree`` from now on; a storage counts once however many tensors share it."""
         for tensor in tree_leaves(tree):
             if not isinstance(tensor, Tensor) or (storage := tensor.untyped_storage()) in self._seen:
                 continue
@@ -98,7 +98,7 @@ class Memory(TorchDispatchMode):
 
 
 def trace(recipe: Recipe, groups: int) -> Trace:
-    """One step of ``groups`` groups on one GPU, as the recipe's science and precision have it ('auto': bf16)."""
+    """Traces one step of ``groups`` groups on one GPU, as the recipe's science and precision have it ('auto': bf16)."""
     group = recipe.science.group
     science = replace(recipe.science, init="", labeled_batch=groups * group)
     dtype = torch.bfloat16 if recipe.engine.precision == "auto" else compute_dtype(recipe, Ranks())
@@ -140,7 +140,7 @@ def _tables(clip: bool) -> Tables:
 
 
 def table(found: Trace) -> list[tuple[str, str]]:
-    """For the terminal."""
+    """Returns the trace as rows for the terminal, an empty heading first."""
     tera = 1e12
     student, teacher = found.student_flops / tera, found.teacher_flops / tera
     return [

@@ -16,10 +16,8 @@ from numpy.typing import NDArray
 from nvidia.dali import Pipeline, fn, pipeline_def, types
 from nvidia.dali.auto_aug import rand_augment
 
+from bench.four_views import BatchedIndices
 from pipelines.augment import ops
-
-Stream = tuple[NDArray[np.int64], int]
-"""Indices of one stream's images, and how many make a batch."""
 
 
 @pipeline_def(enable_conditionals=True)
@@ -42,8 +40,8 @@ def _graph(files: list[str], indices: list[int], weak: int, strong: int) -> tupl
 class StockDali:
     """A pipeline for the labeled and one for the unlabeled stream, two batches ahead, on the CPU."""
 
-    def __init__(self, paths: Sequence[Path], labeled: Stream, unlabeled: Stream, threads: int) -> None:
-        def build(stream: Stream, weak: int, strong: int) -> Pipeline:
+    def __init__(self, paths: Sequence[Path], labeled: BatchedIndices, unlabeled: BatchedIndices, threads: int) -> None:
+        def build(stream: BatchedIndices, weak: int, strong: int) -> Pipeline:
             indices, batch = stream
             files = [str(paths[index]) for index in indices]
             return _graph(
@@ -61,7 +59,7 @@ class StockDali:
         self._steps = len(labeled[0]) // labeled[1]
 
     def epoch(self) -> NDArray[np.int64]:
-        """Load every batch once; returns the samples' indices."""
+        """Loads every batch once and returns the samples' indices."""
         seen = []
         for _ in range(self._steps):
             for pipeline in self._pipelines:
@@ -70,5 +68,5 @@ class StockDali:
         return np.concatenate(seen).astype(np.int64)
 
     def close(self) -> None:
-        """End DALI's threads, which live as long as their pipelines."""
+        """Ends DALI's threads, which live as long as their pipelines."""
         self._pipelines.clear()

@@ -24,20 +24,21 @@ class DecodeOnly:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode-only")  # ctypes releases the GIL
 
     def epoch(self) -> NDArray[np.int64]:
-        """Decode every file once; returns the samples' indices."""
-        todo = iter(range(len(self._jpegs)))  # shared: a thread takes the next image when it is done with one
-        work = [self._pool.submit(self._decode, todo, *own) for own in zip(self._decoders, self._memory, strict=True)]
+        """Decodes every file once and returns the samples' indices."""
+        rest = iter(range(len(self._jpegs)))  # shared: a thread takes the next image when it is done with one
+        work = [self._pool.submit(self._decode, rest, *own) for own in zip(self._decoders, self._memory, strict=True)]
         return np.asarray([index for done in work for index in done.result()])
 
-    def _decode(self, todo: Iterator[int], decoder: Decoder, memory: NDArray[np.uint8]) -> list[int]:
+    def _decode(self, indices: Iterator[int], decoder: Decoder, memory: NDArray[np.uint8]) -> list[int]:
         done = []
-        for index in todo:
+        for index in indices:
             shape = self._shapes[index]
             decoder.decode(self._jpegs[index], memory[: shape[0] * shape[1] * 3].reshape(shape))
             done.append(index)
         return done
 
     def close(self) -> None:
+        """Ends the threads and frees their decoders."""
         self._pool.shutdown()
         for decoder in self._decoders:
             decoder.close()

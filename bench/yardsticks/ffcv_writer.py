@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def _serve(connection: Connection, root: str, beton: str, resolution: int, workers: int, indices: list[int]) -> None:
-    """In a process of its own: the writer forks, which a process with many threads should not."""
+    """Serves conversions in a process of its own: the writer forks, which a process with many threads should not."""
     from ffcv.fields import IntField, RGBImageField
     from ffcv.writer import DatasetWriter
     from torchvision.datasets import ImageFolder
@@ -38,10 +38,11 @@ class FfcvWriter:
         self._connection.recv()  # it has imported all that it needs
 
     def convert(self) -> int:
-        """Returns how many images were written."""
+        """Converts once and returns how many images were written."""
         self._connection.send(True)
         return int(self._connection.recv())
 
     def close(self) -> None:
+        """Ends the process."""
         self._connection.send(False)
         self._process.join()

@@ -39,15 +39,16 @@ class PillowSimd:
         )  # fmt: skip
 
     def every(self) -> int:
-        """Cut every crop once; returns how many."""
+        """Cuts every crop once and returns how many there are."""
         return self._ask("again")
 
     def pixels(self) -> NDArray[np.uint8]:
-        """The pictures [n, size, size, 3]."""
+        """Returns the pictures, uint8 [n, size, size, 3]."""
         self._ask("pixels")
         return np.load(_pictures(self._crops))
 
     def close(self) -> None:
+        """Ends the process and removes its files."""
         self._process.communicate()  # closes its input, which ends it
         self._folder.cleanup()
 
@@ -62,7 +63,7 @@ class PillowSimd:
 
 
 def version(folder: Path) -> str:
-    """Of the Pillow-SIMD in ``folder``. Raises DataError where there is none."""
+    """Returns the version of the Pillow-SIMD in ``folder``. Raises DataError where there is none."""
     installed = [path.stem.split("-")[1] for path in folder.glob("*.dist-info") if "simd" in path.name.lower()]
     if not installed or not (folder / "PIL").is_dir():
         raise DataError(
@@ -76,7 +77,7 @@ def _pictures(crops: Path) -> Path:
 
 
 def main() -> None:
-    """The process itself."""
+    """Serves the requests that come in on standard input, until it ends."""
     from PIL import Image  # Pillow-SIMD's
 
     crops, size = Path(sys.argv[1]), int(sys.argv[2])

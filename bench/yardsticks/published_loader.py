@@ -15,10 +15,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
+from bench.four_views import BatchedIndices
 from pipelines.augment import ops, pillow
-
-Stream = tuple[NDArray[np.int64], int]
-"""Indices of one stream's images, and how many make a batch."""
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -56,8 +54,8 @@ class PublishedDataset(Dataset[tuple[list[Tensor], int]]):
 class PublishedLoader:
     """The labeled and the unlabeled DataLoader, ``workers`` processes each, as the published code has them."""
 
-    def __init__(self, paths: Sequence[Path], labeled: Stream, unlabeled: Stream, workers: int) -> None:
-        def loader(stream: Stream, weak: int, strong: int) -> DataLoader[tuple[list[Tensor], int]]:
+    def __init__(self, paths: Sequence[Path], labeled: BatchedIndices, unlabeled: BatchedIndices, workers: int) -> None:
+        def loader(stream: BatchedIndices, weak: int, strong: int) -> DataLoader[tuple[list[Tensor], int]]:
             indices, batch = stream
             data = PublishedDataset(paths, indices, weak, strong)
             return DataLoader(data, batch, shuffle=True, drop_last=True, num_workers=workers, persistent_workers=True)
@@ -67,12 +65,12 @@ class PublishedLoader:
             iter(each)  # starts the workers now: forked from a process without other pipelines' threads
 
     def epoch(self) -> NDArray[np.int64]:
-        """Load every batch once; returns the samples' indices."""
+        """Loads every batch once and returns the samples' indices."""
         seen: list[Tensor] = []
         for (_, labeled), (_, unlabeled) in zip(*self._loaders, strict=True):
             seen += [labeled, unlabeled]
         return np.concatenate([indices.numpy() for indices in seen])
 
     def close(self) -> None:
-        """End the workers, which live as long as their DataLoader."""
+        """Ends the workers, which live as long as their DataLoader."""
         self._loaders.clear()

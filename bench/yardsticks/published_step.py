@@ -63,7 +63,7 @@ class PublishedStep:
         state.teacher.eval().requires_grad_(False)
 
     def __call__(self, batches: Sequence[Batch], step: int) -> dict[str, float] | Float[Tensor, "m"]:
-        """One step over all groups. Returns READINGS, or without reads METRICS as a tensor: means over the groups."""
+        """Does one step. Returns READINGS, or without reads METRICS as a tensor: means over the groups."""
         return self.on_images([normalised(batch, self._dtype) for batch in batches], step)
 
     @property
@@ -71,7 +71,7 @@ class PublishedStep:
         return next(self._state.student.parameters()).dtype
 
     def on_images(self, groups: Sequence[Images], step: int) -> dict[str, float] | Float[Tensor, "m"]:
-        """The same for images that are normalised already: what remains of the step where the loader has done that."""
+        """Does the same for normalised images: what remains of the step where the loader has normalised them."""
         state, science = self._state, self._science
         teachings = [self._teach(images, group) for group, images in enumerate(groups)]
         self._move_phat([teaching.probability.mean(0) for teaching in teachings])
@@ -187,7 +187,7 @@ class PublishedStep:
 
 
 def normalised(batch: Batch, dtype: torch.dtype = torch.float32) -> Images:
-    """A batch of uint8 NHWC views as published loaders give it."""
+    """Returns a batch of uint8 NHWC views as published loaders give it."""
 
     def images(pixels: UInt8[Tensor, "n h w 3"]) -> Float[Tensor, "n 3 h w"]:
         mean, std = (torch.tensor(of, dtype=dtype, device=pixels.device).view(1, 3, 1, 1) for of in (_MEAN, _STD))

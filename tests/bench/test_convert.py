@@ -7,8 +7,8 @@ import pytest
 
 pytest.importorskip("ffcv", reason="the converter writes with ffcv: pip install -e '.[ffcv]'")
 
-from bench import convert
 from bench.__main__ import main
+from bench.convert import contestants as convert
 
 
 def test_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

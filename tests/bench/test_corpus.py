@@ -9,6 +9,8 @@ from PIL import Image
 from sklearn.datasets import load_sample_image
 
 from bench import corpus
+from bench.__main__ import main
+from bench.arguments import cache_folder
 from pipelines.beton import turbojpeg
 from pipelines.errors import DataError
 from pipelines.samples.listing import list_images
@@ -42,10 +44,10 @@ def test_layout_sizes_and_weight(root: Path) -> None:
     assert len(listing) == 240
     assert len(listing.classes) == 8
     sizes = Counter(zip(listing.widths.tolist(), listing.heights.tolist(), strict=True))
-    assert sizes.keys() == corpus.SIZES.keys()
+    assert sizes.keys() == corpus.IMAGE_SIZES.keys()
     assert 0.4 < sizes[500, 375] / 240 < 0.6
     assert 100e3 < corpus.mean_bytes(root) < 120e3  # ImageNet's mean is 110 kB
-    assert sum(corpus.SIZES.values()) == pytest.approx(1)
+    assert sum(corpus.IMAGE_SIZES.values()) == pytest.approx(1)
 
 
 def test_both_subsamplings_are_there(root: Path) -> None:
@@ -58,7 +60,7 @@ def test_both_subsamplings_are_there(root: Path) -> None:
 def test_pieces_fit_the_photographs_upright_or_turned() -> None:
     for name in corpus.PHOTOGRAPHS:
         height, width, _ = load_sample_image(name).shape
-        for piece in corpus.SIZES:
+        for piece in corpus.IMAGE_SIZES:
             assert max(piece) <= width
             assert min(piece) <= height
 
@@ -106,6 +108,22 @@ def test_a_folder_that_cannot_be_made_names_the_option(tmp_path: Path) -> None:
         corpus.build(tmp_path / "file", 8)
 
 
+def test_a_folder_of_the_users_own_pictures_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "train" / "cat").mkdir(parents=True)
+    (tmp_path / "train" / "cat" / "1.JPEG").write_bytes(b"mine")
+    before = sorted(tmp_path.rglob("*"))
+    for words in (["loader"], ["parity"], ["convert"]):
+        assert main([*words, "--corpus", str(tmp_path), "--images", "48", "--out", str(tmp_path / "out")]) == 2
+    assert "'train'" in (error := capsys.readouterr().err)
+    assert "nothing was written" in error
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_where_the_images_lie_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = corpus.build(tmp_path, 8)
+    assert str(root) in capsys.readouterr().err
+
+
 def test_default_folder_follows_xdg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert corpus.default_folder() == tmp_path / "debiaspl" / "bench"
+    assert cache_folder() == tmp_path / "debiaspl" / "bench"

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,9 +11,12 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from bench import report
 from bench.environment import Environment, record
 from bench.measure import Measurement, Sample, Series
+from bench.report import Picture, Rates, Reference, Report, Section
+from bench.report.document import show
+from bench.report.publish import write
+from tests.soak.run import report as soak_report
 
 
 def environment(**changes: object) -> Environment:
@@ -34,32 +38,34 @@ def environment(**changes: object) -> Environment:
 
 
 @pytest.fixture
-def example() -> report.Report:
+def example() -> Report:
     slow = Series("slow", (Sample(0, 0, 10, 1.0), Sample(1, 1, 10, 1.0)))
     fast = Series("fast|er [b] $x$", (Sample(0, 1, 40, 1.0), Sample(1, 0, 80, 1.0)))
-    return report.Report(
+    return Report(
         theme="demo",
         title="A <b>title</b>",
         command="python -m bench demo",
-        measurement=Measurement("images/s", 2, 1, (slow, fast)),
         environment=environment(),
         settings={"threads": 2},
-        references=(report.Reference("vs slow", "slow"), report.Reference("of fast", fast.name, percent=True)),
-        facts={"decodes": {"slow": "1"}},
+        rates=Rates(
+            Measurement("images/s", 2, 1, (slow, fast)),
+            references=(Reference("vs slow", "slow"), Reference("of fast", fast.name, percent=True)),
+            facts={"decodes": {"slow": "1"}},
+        ),
         not_measured={"other": "needs [a] package"},
         notes=("one note",),
     )
 
 
-def test_the_three_files(example: report.Report, tmp_path: Path) -> None:
-    paths = report.write(example, tmp_path / "new")
+def test_the_three_files(example: Report, tmp_path: Path) -> None:
+    paths = write(example, tmp_path / "new")
     stem = "demo_2-core-amd-epyc-9554_2030-01-02"
     assert {path.name for path in paths} == {f"{stem}.json", f"{stem}.md", f"{stem}.png"}
     assert {path.name for path in (tmp_path / "new").iterdir()} == {path.name for path in paths}
 
 
-def test_json_has_everything(example: report.Report, tmp_path: Path) -> None:
-    report.write(example, tmp_path)
+def test_json_has_everything(example: Report, tmp_path: Path) -> None:
+    write(example, tmp_path)
     found = json.loads((tmp_path / f"{example.stem}.json").read_text())
     assert found["environment"]["hardware"] == "2-core-amd-epyc-9554"
     assert found["environment"]["versions"] == {"torch": "2.14.1"}
@@ -72,8 +78,8 @@ def test_json_has_everything(example: report.Report, tmp_path: Path) -> None:
     assert found["not_measured"] == {"other": "needs [a] package"}
 
 
-def test_markdown_table(example: report.Report, tmp_path: Path) -> None:
-    report.write(example, tmp_path)
+def test_markdown_table(example: Report, tmp_path: Path) -> None:
+    write(example, tmp_path)
     text = (tmp_path / f"{example.stem}.md").read_text()
     assert "| slow | 10 | 10–10 | 1 | 16.7 % (15.6–21.9) | 1 |" in text
     assert "| fast\\|er \\[b\\] $x$ | 60 | 50–70 | 6.00× (5.00–7.00) | 100 % | – |" in text
@@ -84,33 +90,58 @@ def test_markdown_table(example: report.Report, tmp_path: Path) -> None:
         assert wanted in text
 
 
-def test_a_busy_machine_and_local_changes_are_said(example: report.Report, tmp_path: Path) -> None:
+def test_a_busy_machine_and_local_changes_are_said(example: Report, tmp_path: Path) -> None:
     busy = replace(example, environment=environment(load_before=(1.5, 1.0, 1.0), dirty=True))
-    report.write(busy, tmp_path)
+    write(busy, tmp_path)
     text = (tmp_path / f"{busy.stem}.md").read_text()
     assert "not idle" in text
     assert "with local changes" in text
 
 
-def test_chart_is_a_picture(example: report.Report, tmp_path: Path) -> None:
-    report.write(example, tmp_path)
+def test_chart_is_a_picture(example: Report, tmp_path: Path) -> None:
+    write(example, tmp_path)
     with Image.open(tmp_path / f"{example.stem}.png") as image:
         image.load()
         assert min(image.size) > 300
 
 
-def test_terminal_shows_names_as_they_are(example: report.Report) -> None:
+def test_without_rates_the_tables_are_all(tmp_path: Path) -> None:
+    """As demo, parity and soak write it: sections and raw numbers, a picture only where there is one."""
+    rows = (("", "accuracy"), ("first", "89.8"))
+    plain = Report(
+        theme="plain",
+        title="Accuracy",
+        command="make plain",
+        environment=environment(),
+        remarks=("All bars are met.",),
+        sections=(Section("Table", rows, raw={"of": "table"}),),
+        raw={"accuracy": [89.8]},
+    )
+    assert sorted(path.suffix for path in write(plain, tmp_path)) == [".json", ".md"]
+    found = json.loads((tmp_path / f"{plain.stem}.json").read_text())
+    assert found["accuracy"] == [89.8]
+    table = {"title": "Table", "rows": [["", "accuracy"], ["first", "89.8"]], "note": "", "raw": {"of": "table"}}
+    assert found["sections"] == [table]
+    text = (tmp_path / f"{plain.stem}.md").read_text()
+    assert "- **All bars are met.**" in text
+    assert "| first | 89.8 |" in text
+    assert "interleaved" not in text
+    assert "![" not in text
+    shown = replace(plain, picture=Picture("dots", b"png"))
+    assert (tmp_path / f"{plain.stem}.png") in write(shown, tmp_path)
+    assert f"![dots]({plain.stem}.png)" in (tmp_path / f"{plain.stem}.md").read_text()
+
+
+def test_terminal_shows_names_as_they_are(example: Report) -> None:
     console = Console(file=io.StringIO(), width=120)
-    report.show(example, console)
+    show(example, console)
     text = console.file.getvalue()
     assert "fast|er [b] $x$" in text
     assert "Not measured: other: needs [a] package" in text
 
 
-def test_a_failed_write_leaves_the_old_report(
-    example: report.Report, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    paths = report.write(example, tmp_path)
+def test_a_failed_write_leaves_the_old_report(example: Report, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = write(example, tmp_path)
     before = {path: path.read_bytes() for path in paths}
 
     def fails(self: Path, target: Path) -> None:
@@ -118,7 +149,7 @@ def test_a_failed_write_leaves_the_old_report(
 
     monkeypatch.setattr(Path, "replace", fails)
     with pytest.raises(OSError, match="disk full"):
-        report.write(replace(example, title="Another"), tmp_path)
+        write(replace(example, title="Another"), tmp_path)
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
@@ -142,3 +173,14 @@ def test_this_machine_is_recorded() -> None:
     assert len(found.load_before) == len(found.load_after) == 3
     assert found.memory_gib > 0
     assert json.dumps(found.versions)
+
+
+def test_long_counts_are_a_report_too(tmp_path: Path) -> None:
+    suite = ElementTree.fromstring(
+        "<s><testcase name='kill[1]' time='12.4'/><testcase name='leak' time='3'><failure/></testcase></s>"
+    )
+    written = soak_report(list(suite.iter("testcase")), environment())
+    write(written, tmp_path)
+    text = (tmp_path / "soak_2-core-amd-epyc-9554_2030-01-02.md").read_text()
+    assert "| kill\\[1\\] | passed | 12 |" in text
+    assert "| leak | failure | 3 |" in text

@@ -1,4 +1,4 @@
-"""Runs the long counts and writes bench/reports/soak_<hardware>_<date>.md: python tests/soak/run.py"""
+"""Runs the long counts and writes their report, bench/reports/soak_<hardware>_<date>: python tests/soak/run.py"""
 
 import subprocess
 import sys
@@ -7,11 +7,12 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 from bench import environment
-from bench.report import FOLDER
-from pipelines.files import replacing
+from bench.arguments import REPORTS
+from bench.report import Report, Section, publish
 
 
 def main() -> int:
+    """Returns pytest's exit status."""
     made = environment.record()
     with tempfile.TemporaryDirectory() as folder:
         results = Path(folder, "results.xml")
@@ -20,29 +21,25 @@ def main() -> int:
             [sys.executable, "-m", "pytest", "-m", "soak", f"--junitxml={results}", here], check=False
         ).returncode
         cases = list(ElementTree.parse(results).iter("testcase"))
-    rows = [f"| {case.get('name')} | {_outcome(case)} | {float(case.get('time', 0)):.0f} |" for case in cases]
-    ended = made.ended()
-    commit = made.commit + (" with local changes" if made.dirty else "")
-    versions = ", ".join(f"{name} {version}" for name, version in made.versions.items())
-    text = "\n".join(
-        [
-            "# Long counts (make soak)",
-            "",
-            "| count | outcome | seconds |",
-            "|---|---|--:|",
-            *rows,
-            "",
-            f"{made.cpu}, {made.cores} cores, {made.os}, Python {made.python}; {versions}; commit {commit}; "
-            f"{made.date}; load {made.load_before[0]} → {ended.load_after[0]}",
-            "",
-        ]
-    )
-    with replacing(FOLDER / f"soak_{made.hardware}_{made.date[:10]}.md") as building:
-        building.write_text(text, encoding="utf-8")
+    publish(report(cases, made.ended()), REPORTS)
     return status
 
 
+def report(cases: list[ElementTree.Element], made: environment.Environment) -> Report:
+    """Returns the report of pytest's test cases: a row for each with its outcome and seconds."""
+    rows = tuple((case.get("name", ""), _outcome(case), f"{float(case.get('time', 0)):.0f}") for case in cases)
+    return Report(
+        theme="soak",
+        title="Long counts",
+        command="make soak",
+        environment=made,
+        sections=(Section("Counts", (("count", "outcome", "seconds"), *rows)),),
+        raw={"counts": [dict(zip(("count", "outcome", "seconds"), row, strict=True)) for row in rows]},
+    )
+
+
 def _outcome(case: ElementTree.Element) -> str:
+    """Returns 'passed', or what pytest says instead."""
     found = [child.tag for child in case if child.tag in ("failure", "error", "skipped")]
     return found[0] if found else "passed"
 

@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from bench import bars, corpus
+from bench import corpus
 from bench import four_views as contestants
 from bench.__main__ import main
-from bench.loader import page_cache, stages
-from bench.loader import run as loader
+from bench.loader import account, bars, page_cache, stages
+from bench.loader import contestants as opening
+from bench.loader.bars import PUBLISHED
 from bench.loader.faithful import check
+from bench.loader.further import Corpus
 from bench.measure import Measurement, Sample, Series, Spread
 from bench.yardsticks.decode_only import DecodeOnly
 from bench.yardsticks.published_loader import PublishedLoader
@@ -50,14 +52,14 @@ def test_end_to_end(folder: Path, root: Path, tmp_path: Path, capsys: pytest.Cap
     assert bench(folder, tmp_path, "--pipelines", "torchvision") == 0
     found = json.loads(next(tmp_path.glob("loader_*.json")).read_text())
     series = {each["name"]: each["samples"] for each in found["measurement"]["series"]}
-    assert list(series) == [loader.PUBLISHED, "torchvision", loader.LIMIT]
+    assert list(series) == [PUBLISHED, "torchvision", bars.DECODE_LIMIT]
     assert all([sample["units"] for sample in samples] == [48] for samples in series.values())
-    assert found["facts"]["views/s"].keys() == {loader.PUBLISHED, "torchvision"}
+    assert found["facts"]["views/s"].keys() == {PUBLISHED, "torchvision"}
     assert set(found["facts"]["decodes per sample"].values()) == {"1"}
     assert found["settings"]["images per round"] == 48
     text = next(tmp_path.glob("loader_*.md")).read_text()
     assert "decodes each sample once" in text
-    assert loader.PUBLISHED in capsys.readouterr().out
+    assert PUBLISHED in capsys.readouterr().out
     assert "planning, share of a batch" in text
     assert "| ffcv against published-style PIL loader | not measured | ≥ 4× | ≥ 6× |" in text
     assert next(tmp_path.glob("loader_*.png")).stat().st_size > 10_000
@@ -93,7 +95,7 @@ def test_further_tables(folder: Path, root: Path, tmp_path: Path) -> None:
 
 
 def test_stages_of_the_reference(root: Path, listing: Listing) -> None:
-    found = stages.section(listing, root, ["torchvision", "dali"], rounds=2)
+    found = stages.table(Corpus(root, listing, root.parent, ["torchvision", "dali"], threads=2, rounds=2)).section
     assert found.rows[0] == ("stage", "torchvision", "share")
     each = stages._milliseconds(found.raw["measurement"], "torchvision")
     explained = sum(each[stage] for stage in (*stages.STAGES, stages.REST))
@@ -142,7 +144,7 @@ def no_dali(monkeypatch: pytest.MonkeyPatch) -> None:
         return really(name, *rest)
 
     monkeypatch.setattr(contestants, "open_source", open_source)
-    monkeypatch.setattr(loader, "NAMES", ("torchvision", "dali"))
+    monkeypatch.setattr(opening, "NAMES", ("torchvision", "dali"))
 
 
 @pytest.mark.usefixtures("no_dali")
@@ -191,9 +193,9 @@ def test_pictures_are_compared_before_anything_is_timed(root: Path, listing: Lis
 
 
 def test_faster_than_decoding_alone_is_not_credible() -> None:
-    rates = {"slow": 10, "magic": 5000, loader.LIMIT: 1000}
+    rates = {"slow": 10, "magic": 5000, bars.DECODE_LIMIT: 1000}
     series = tuple(Series(name, (Sample(0, 0, rate, 1.0),)) for name, rate in rates.items())
-    (warning,) = loader._impossible(Measurement("images/s", 1, 0, series))
+    (warning,) = account.impossible(Measurement("images/s", 1, 0, series))
     assert "magic" in warning
     assert "5,000 > 1,000" in warning
 
@@ -234,7 +236,7 @@ def _rates(of: dict[str, float]) -> Measurement:
 
 
 def test_bars_are_judged() -> None:
-    rates = {bars.PUBLISHED: 100, "ffcv": 500, bars.LEFT: 560, bars.STOCK: 100, "dali": 150, bars.LIMIT: 1000}
+    rates = {bars.PUBLISHED: 100, "ffcv": 500, bars.LEFT: 560, bars.STOCK: 100, "dali": 150, bars.DECODE_LIMIT: 1000}
     found = bars.section(_rates(rates), ("ffcv", 0.03))
     assert [row[1:] for row in found.rows[1:]] == [
         ("5.00× (5.00–5.00)", "≥ 4×: met", "≥ 6×: missed"),
@@ -263,7 +265,7 @@ def test_threads_and_data_have_their_bars() -> None:
     steep = bars.flat("dali", Spread(1.0, 0.9, 1.1), Spread(1.2, 1.15, 1.3))
     assert flat[1:] == ("1.200×", "flat within the spread: met", "–")
     assert steep[2] == "flat within the spread: missed"
-    table = bars.section(_rates({"ffcv": 500, bars.LIMIT: 1000}), ("ffcv", 0.01), [good, poor, flat, steep])
+    table = bars.section(_rates({"ffcv": 500, bars.DECODE_LIMIT: 1000}), ("ffcv", 0.01), [good, poor, flat, steep])
     assert list(table.rows[-4:]) == [good, poor, flat, steep]
 
 

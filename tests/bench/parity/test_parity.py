@@ -67,5 +67,6 @@ def test_an_operation_that_differs_is_found(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_nonsense_is_refused(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert bench(folder, tmp_path, "--images", "0") == 2
-    assert "at least 1" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        bench(folder, tmp_path, "--images", "0")
+    assert "whole number from 1" in capsys.readouterr().err

@@ -41,7 +41,7 @@ def test_end_to_end(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     tables = {section["title"]: section["rows"] for section in found["sections"]}
     assert list(tables) == ["Bars", "Crops of 96 × 96", "Crops of 32 × 32", "RandAugment, operation by operation"]
     assert [row[0] for row in tables["RandAugment, operation by operation"]][1:] == [op.name for op in Op]
-    assert [row[:2] for row in tables["Bars"]][1:] == [[f"{size} × {size}", "met"] for size in resize.SIZES]
+    assert [row[:2] for row in tables["Bars"]][1:] == [[f"{size} × {size}", "met"] for size in resize.CROP_SIZES]
     assert "Pillow's bytes" in next(tmp_path.glob("resize_*.md")).read_text()
     assert "RandAugment" in capsys.readouterr().out
 
@@ -56,7 +56,7 @@ def test_a_byte_that_is_not_pillows_breaks_the_bar(
         given[-1][-1, -1, 2] ^= 1
 
     monkeypatch.setattr(resize_kernels, "resize_into", off_by_one)
-    monkeypatch.setattr(resize, "SIZES", (32,))
+    monkeypatch.setattr(resize, "CROP_SIZES", (32,))
     assert bench(folder, tmp_path) == 1
     assert "our crops of 32 pixels are not Pillow's" in capsys.readouterr().err
     (section, _) = json.loads(next(tmp_path.glob("resize_*.json")).read_text())["sections"]
@@ -80,9 +80,9 @@ def test_every_way_cuts_the_same_crop() -> None:
 def test_pillow_simd_runs_in_a_process_of_its_own(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A copy of Pillow stands in for it."""
+    """Here a copy of Pillow plays its part."""
     place = tmp_path / "simd"
-    monkeypatch.setattr(resize, "SIZES", (32,))
+    monkeypatch.setattr(resize, "CROP_SIZES", (32,))
     assert bench(folder, tmp_path, "--pillow-simd", str(place)) == 2
     assert f"There is no Pillow-SIMD in {place}. Run: pip install" in capsys.readouterr().err
     (place / "pillow_simd-0.dist-info").mkdir(parents=True)
@@ -98,5 +98,6 @@ def test_pillow_simd_runs_in_a_process_of_its_own(
 
 @pytest.mark.parametrize("option", ["--images", "--crops", "--rounds"])
 def test_counts_must_be_positive(folder: Path, tmp_path: Path, option: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert bench(folder, tmp_path, option, "0") == 2
-    assert f"{option} must be at least 1 (got 0)" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        bench(folder, tmp_path, option, "0")
+    assert f"{option}: must be a whole number from 1 on (got 0)" in capsys.readouterr().err

@@ -6,7 +6,7 @@ import pytest
 
 from bench import __main__ as bench
 from bench.step.exchange import WAYS
-from bench.step.ranks import _arithmetic
+from bench.step.ranks import arithmetic
 
 
 def test_a_tiny_run_leaves_a_report(tmp_path, capsys):
@@ -20,8 +20,8 @@ def test_a_tiny_run_leaves_a_report(tmp_path, capsys):
     assert "python -m bench ranks --arch resnet8-small --size 8" in raw.with_suffix(".md").read_text()
 
 
-def test_arithmetic_of_a_ring():
-    rows = {row[0]: row for row in _arithmetic().rows}
+def testarithmetic_of_a_ring():
+    rows = {row[0]: row for row in arithmetic().rows}
     # 25,557,032 · 4 bytes · 14/8 = 178.9 MB over 20 GB/s
     assert float(rows["PCIe 4.0 x16, A100"][2]) == pytest.approx(8.94, abs=0.01)
     assert rows["PCIe 4.0 x16, A100"][4] == "19.9%"

@@ -11,9 +11,8 @@ import torch
 
 from bench.__main__ import main
 from bench.measure import Measurement, Sample, Series, Spread
+from bench.step import account, end_to_end
 from bench.step import contestants as parts
-from bench.step import end_to_end
-from bench.step import run as step
 from bench.step.picture import waterfall
 from debiaspl.step import METRICS
 
@@ -26,8 +25,8 @@ def eager(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def shared() -> parts.Setting:
-    return parts.setting("resnet18", 32, samples=50)
+def shared() -> parts.Workload:
+    return parts.workload("resnet18", 32, samples=50)
 
 
 @pytest.mark.usefixtures("eager")
@@ -40,7 +39,7 @@ def test_a_whole_run(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
     text = next((tmp_path / "out").glob("step_*.md")).read_text()
     found: dict[str, Any] = json.loads(next((tmp_path / "out").glob("step_*.json")).read_text())
     bf16 = [] if parts.bf16_missing() else [parts.BFLOAT16]
-    names = [parts.BARE, parts.PLAIN, *parts.PARTS[: len(parts.PARTS) - 1], *bf16]
+    names = [parts.BARE, parts.WITHOUT_EMA, *parts.LADDER[: len(parts.LADDER) - 1], *bf16]
     assert [series["name"] for series in found["measurement"]["series"]] == names
     assert list(found["facts"]["against the row with one part less"]) == names[3:]
     bars, together = found["sections"]
@@ -53,7 +52,7 @@ def test_a_whole_run(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
     assert "end to end, share of" in capsys.readouterr().out
 
 
-def test_every_contestant_finds_the_same_losses(shared: parts.Setting) -> None:
+def test_every_contestant_finds_the_same_losses(shared: parts.Workload) -> None:
     runs = parts.others(shared)
     runs[parts.LAYOUT] = parts.resident(shared, parts.ours(shared, torch.float32, compile=False))
     parts.check(runs)
@@ -63,12 +62,12 @@ def test_every_contestant_finds_the_same_losses(shared: parts.Setting) -> None:
         parts.check({parts.YARDSTICK: runs[parts.YARDSTICK], "wrong": runs["wrong"]})
 
 
-def test_our_teacher_moves_where_the_loop_is_left_out(shared: parts.Setting) -> None:
+def test_our_teacher_moves_where_the_loop_is_left_out(shared: parts.Workload) -> None:
     """Both rows do the whole step: after it, the networks of the row with the loop and of that with calls are equal."""
     made = []
     original = parts._state
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(parts, "_state", lambda setting: made.append(original(setting)) or made[-1])
+        patch.setattr(parts, "_state", lambda shared: made.append(original(shared)) or made[-1])
         runs = parts.others(shared)
     foreach, _, _, loop = made  # the order in which they are built
     runs[parts.FOREACH](0)
@@ -88,7 +87,7 @@ def test_gains_are_against_the_row_with_one_part_less() -> None:
         1,
         (series(parts.YARDSTICK, 1, 1), series(parts.NO_READS, 1.5, 1.5), series(parts.FOREACH, 3, 3)),
     )
-    assert step._gains(measured) == {parts.NO_READS: "1.50× (1.50–1.50)", parts.FOREACH: "2.00× (2.00–2.00)"}
+    assert account.gains(measured) == {parts.NO_READS: "1.50× (1.50–1.50)", parts.FOREACH: "2.00× (2.00–2.00)"}
 
 
 def test_the_picture_is_one(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""``python -m bench convert``: images per second of the .beton converter."""

@@ -1,0 +1,37 @@
+"""Where a report goes: its tables on the terminal, and files that last.
+
+The files are called <theme>_<hardware>_<date>; one made later on the same day replaces its predecessor.
+"""
+
+import json
+from pathlib import Path
+
+from rich.console import Console
+
+from bench.report.chart import rates_chart
+from bench.report.contents import Report
+from bench.report.document import as_json, as_markdown, show
+from pipelines.files import replacing
+
+
+def publish(report: Report, folder: Path) -> None:
+    """Prints the report's tables, writes its files to ``folder`` and prints their paths."""
+    console = Console()
+    show(report, console)
+    for path in write(report, folder):
+        console.print(str(path), markup=False, highlight=False, soft_wrap=True)
+
+
+def write(report: Report, folder: Path) -> list[Path]:
+    """Writes JSON, Markdown and picture, each complete or not at all, and returns their paths."""
+    picture = report.picture or (rates_chart(report, report.rates) if report.rates else None)
+    contents = {
+        "json": (json.dumps(as_json(report), indent=1, ensure_ascii=False) + "\n").encode(),
+        "md": as_markdown(report, picture.what if picture else None).encode(),
+        **({"png": picture.png} if picture else {}),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    for suffix, content in contents.items():
+        with replacing(folder / f"{report.stem}.{suffix}") as building:
+            building.write_bytes(content)
+    return [folder / f"{report.stem}.{suffix}" for suffix in contents]
