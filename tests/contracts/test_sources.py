@@ -1,6 +1,5 @@
 """One contract for all pipelines: the same views in the same order, wherever, however and how often it is opened."""
 
-import importlib.util
 import os
 import random
 import threading
@@ -22,21 +21,12 @@ from pipelines.augment import pillow
 from pipelines.batch import Source, Views
 from pipelines.order import EvaluationOrder, Order, Stream, TrainingOrder
 from pipelines.samples.listing import list_images
+from tests.support.installed import INSTALL, PACKAGE, installed
 
-PACKAGE = {"torchvision": "torchvision", "dali": "nvidia.dali", "ffcv": "ffcv"}
-INSTALL = {"dali": "pip install -e '.[dali]'", "ffcv": "pip install -e '.[ffcv]'"}
 VIEWS = TrainingViews(size=48, weak=2, strong=2)
 EVALUATION = EvaluationView(size=40, resize=52)
 COUNT = 60
 Open = Callable[..., Source]
-
-
-def installed(package: str) -> bool:
-    """Without importing it: ffcv changes torch's number of threads, which its source puts right."""
-    try:
-        return importlib.util.find_spec(package) is not None
-    except ModuleNotFoundError:  # not even the package around it
-        return False
 
 
 @pytest.fixture(scope="module", params=["torchvision", "dali", "ffcv"])

@@ -1,7 +1,6 @@
 """The command as a user runs it: training, resuming bit for bit, several processes, and clear errors."""
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -14,47 +13,13 @@ import torch
 
 from debiaspl.build import build_state, read_data
 from debiaspl.checkpoint import read
-from debiaspl.config import Recipe
 from debiaspl.distributed import Ranks
 from debiaspl.overrides import override
 from debiaspl.recipes import find
 from debiaspl.train import main
 from debiaspl.trainer import Trainer
 from pipelines.errors import UserError
-
-SMALL = ["science.epochs=2", "science.warmup_epochs=1", "engine.threads=2", "science.dropout=0.3"]
-
-
-def small_recipe(data: Path, *more: str) -> Recipe:
-    return override(find("demo"), [f"engine.data={data}", "engine.pipeline=torchvision", *SMALL, *more])
-
-
-def arguments(data: Path, out: Path, *more: str) -> list[str]:
-    sets = [word for assignment in SMALL for word in ("--set", assignment)]
-    return ["--recipe", "demo", "--pipeline", "torchvision", "--data", str(data), "--out", str(out), *sets, *more]
-
-
-def run(command: list[str], **environment: str) -> subprocess.CompletedProcess:
-    env = os.environ | {"OMP_NUM_THREADS": "1"} | environment
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=env, timeout=300)
-
-
-def assert_same_bits(mine: Path, theirs: Path) -> None:
-    """Everything that two checkpoints hold is equal, bit for bit."""
-    a, b = read(mine), read(theirs)
-    assert a["progress"] == b["progress"]
-    for part in ("student", "teacher"):
-        for name, value in a[part].items():
-            assert torch.equal(value, b[part][name]), name
-    for number, slot in a["optimizer"]["state"].items():
-        assert torch.equal(slot["momentum_buffer"], b["optimizer"]["state"][number]["momentum_buffer"])
-    assert torch.equal(a["phat"], b["phat"])
-    assert torch.equal(a["pseudo_labels"], b["pseudo_labels"])
-
-
-def without_speed(metrics: Path) -> list[dict]:
-    rows = [json.loads(line) for line in metrics.read_text().splitlines()]
-    return [{k: v for k, v in row.items() if not k.startswith("speed/")} for row in rows]
+from tests.support.runs import arguments, assert_same_bits, run, small_recipe, without_speed
 
 
 @pytest.fixture(scope="module")

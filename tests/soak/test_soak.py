@@ -20,13 +20,11 @@ from pipelines.order import Draws, Stream, TrainingOrder
 from pipelines.samples.listing import list_images
 from pipelines.sources.options import Resources
 from pipelines.views import TrainingViews
-from tests.debiaspl.test_objective_oracle import CHOICES, FLOAT32, FLOAT64, check, draw
-from tests.debiaspl.test_step_parity import VARIANTS, _in_float64, assert_equal_steps
-from tests.debiaspl.test_train import arguments, assert_same_bits, without_speed
-from tests.tools.killed_conversion import assert_kills_do_not_matter
-from tests.tools.test_convert_imagenet_to_ffcv import data
-
-__all__ = ["_in_float64", "data"]  # fixtures
+from tests.support.images import mixed_data
+from tests.support.killed_conversion import assert_kills_do_not_matter
+from tests.support.oracle_cases import CHOICES, FLOAT32, FLOAT64, check, draw
+from tests.support.published_habits import VARIANTS, assert_equal_steps
+from tests.support.runs import arguments, assert_same_bits, without_speed
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(3600)]
 
@@ -54,8 +52,8 @@ def test_twenty_kills_and_resumes_end_in_the_same_bits(demo_data, tmp_path):
     assert len(leftovers) <= 20  # a kill while saving leaves its partial file, never a broken last.pt
 
 
-def test_fifty_kills_of_a_conversion_end_in_the_same_bytes(data):
-    assert_kills_do_not_matter(data, kills=50)
+def test_fifty_kills_of_a_conversion_end_in_the_same_bytes(tmp_path):
+    assert_kills_do_not_matter(mixed_data(tmp_path / "data"), kills=50)
 
 
 def test_two_thousand_random_views_equal_pillow():

@@ -1,6 +1,6 @@
 """Runs the compiled step beside the eager one and prints what the tests assert, as JSON.
 
-A process of its own (python -m tests.debiaspl.compiled_step): the tests' shape checks cannot be compiled.
+A process of its own (python -m tests.support.compiled_step): the tests' shape checks cannot be compiled.
 """
 
 import dataclasses
@@ -13,8 +13,7 @@ from debiaspl.build import build_state
 from debiaspl.config import Recipe, Science
 from debiaspl.distributed import Ranks
 from debiaspl.step import METRICS, Step
-from tests.debiaspl.test_step import CLASSES, batches, tables
-from tests.debiaspl.test_step_parity import HEAD, SMALL, arrays, relative_error
+from tests.support.steps import CLASSES, HEAD, SMALL, arrays, batches, relative_error, tables
 
 STEPS = 6
 

@@ -5,7 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.tools.test_convert_imagenet_to_ffcv import convert, names, photo
+from tests.support.conversion import convert, names
+from tests.support.images import photo
 
 _KILLER = """
 import json, os, random, select, signal, sys, time
