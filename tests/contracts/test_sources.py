@@ -1,9 +1,7 @@
 """One contract for all pipelines: the same views in the same order, wherever, however and how often it is opened."""
 
-import os
 import random
 import threading
-import time
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -22,6 +20,7 @@ from pipelines.batch import Source, Views
 from pipelines.order import EvaluationOrder, Order, Stream, TrainingOrder
 from pipelines.samples.listing import list_images
 from tests.support.installed import INSTALL, PACKAGE, installed
+from tests.support.leaks import assert_nothing_grows, comes_true, steady, thread_count
 
 VIEWS = TrainingViews(size=48, weak=2, strong=2)
 EVALUATION = EvaluationView(size=40, resize=52)
@@ -269,17 +268,12 @@ def test_a_place_within_a_step_is_refused(opened: Open) -> None:
         next(iter(source))
 
 
-def tasks() -> int:
-    """Threads of this process, also those that Python knows nothing of."""
-    return len(list(Path("/proc/self/task").iterdir()))
-
-
 def test_close_may_be_repeated_and_leaves_no_thread(opened: Open) -> None:
     list(opened()).clear()  # whatever libraries start once and keep
     first = opened()
     next(iter(first))
     first.close()
-    before = tasks()
+    before = steady(thread_count)
     for finish in (False, True):
         source = opened(threads=3)
         batches = iter(source)
@@ -290,32 +284,22 @@ def test_close_may_be_repeated_and_leaves_no_thread(opened: Open) -> None:
         source.close()
     del batches, source
     opened(threads=3).close()  # never used
-    deadline = time.monotonic() + 10
-    while tasks() > before and time.monotonic() < deadline:  # joined threads are gone from the system a little later
-        time.sleep(0.01)
-    assert tasks() <= before, [thread.name for thread in threading.enumerate()]
-
-
-def resident_mib() -> float:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+    assert comes_true(lambda: thread_count() <= before), [thread.name for thread in threading.enumerate()]
 
 
 def test_twenty_epochs_cut_short_leave_nothing_behind(opened: Open) -> None:
     """No growth in threads, file descriptors or memory, wherever an epoch is left (tests/soak cuts fifty)."""
-    source = opened(training(batch=6, groups=1, steps=10), TrainingViews(size=160, weak=2, strong=2))
-    moments, counts, memory = random.Random(0), [], []
-    for epoch in range(20):
+    source = opened(training(batch=6, groups=1, steps=10), TrainingViews(size=160, weak=2, strong=2), threads=2)
+    moments = random.Random(0)
+
+    def cut_short(epoch: int) -> None:
         source.seek(epoch, 0)
         batches = iter(source)
         for _ in range(moments.randrange(1, 10)):
             next(batches)
         batches.close()
-        counts.append((tasks(), len(os.listdir("/proc/self/fd"))))
-        memory.append(resident_mib())
-    threads, descriptors = zip(*counts, strict=True)
-    assert max(threads[5:]) <= max(threads[:5])
-    assert max(descriptors[5:]) <= max(descriptors[:5])
-    assert max(memory[15:]) - max(memory[5:10]) < 10, memory
+
+    assert_nothing_grows(cut_short, epochs=20, threads_of_a_pool=2)
 
 
 # --- evaluation -----------------------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ def run(folder, compat: str, precision: str) -> tuple[dict, dict]:
         for world in (1, 2)
         for rank in range(world)
     ]
-    errors = [process.communicate(timeout=300)[1] for process in processes]
+    errors = [process.communicate(timeout=900)[1] for process in processes]
     assert [process.returncode for process in processes] == [0, 0, 0], "\n".join(errors)[-3000:]
     return torch.load(folder / "1.pt"), torch.load(folder / "2.pt")
 

@@ -26,7 +26,7 @@ def arguments(data: Path, out: Path, *more: str) -> list[str]:
 
 def run(command: list[str], **environment: str) -> subprocess.CompletedProcess:
     env = os.environ | {"OMP_NUM_THREADS": "1"} | environment
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=env, timeout=300)
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=env, timeout=900)
 
 
 def assert_same_bits(mine: Path, theirs: Path) -> None:
