@@ -1,6 +1,7 @@
 """What many tests share: a small awkward ImageFolder, the demo's data, scripts loaded by path, a cache of their own."""
 
 import importlib.util
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -16,6 +17,22 @@ PNG = "bee colony/image 03.jpeg"
 """The image of ``image_folder`` that is a PNG, whatever its name says."""
 GREY = "bee colony/image 05.JPG"
 """The image of ``image_folder`` that is a JPEG of one channel."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Hides the GPU from the tests, which say what holds on a CPU, unless those with the mark gpu are asked for."""
+    expression: str = config.getoption("markexpr")
+    if "gpu" not in expression or "not gpu" in expression:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_waiting_for_disks() -> Iterator[None]:
+    """Nothing is flushed to the disk: no test cuts the power, and disks differ in speed a hundredfold."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda file: None)
+        patch.setattr(os, "fdatasync", lambda file: None)
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)
