@@ -1,12 +1,14 @@
 """What many tests share: a small awkward ImageFolder, the demo's data, scripts loaded by path, a cache of their own."""
 
 import importlib.util
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 ROOT = Path(__file__).parents[1]
@@ -17,12 +19,36 @@ GREY = "bee colony/image 05.JPG"
 """The image of ``image_folder`` that is a JPEG of one channel."""
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Hides the GPU from the tests, which say what holds on a CPU, unless those with the mark gpu are asked for."""
+    expression: str = config.getoption("markexpr")
+    if "gpu" not in expression or "not gpu" in expression:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_waiting_for_disks() -> Iterator[None]:
+    """Nothing is flushed to the disk: no test cuts the power, and disks differ in speed a hundredfold."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda file: None)
+        patch.setattr(os, "fdatasync", lambda file: None)
+        yield
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """No test reads or writes the user's cache folder."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture
+def in_float64() -> Iterator[None]:
+    """New tensors are float64 during the test."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
 
 
 @pytest.fixture(scope="session")

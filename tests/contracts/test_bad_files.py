@@ -7,23 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines import NAMES, open_source
+from pipelines import open_source
 from pipelines.errors import DataError
 from pipelines.order import EvaluationOrder, Stream, TrainingOrder
 from pipelines.samples.bad_files import BadFiles
 from pipelines.samples.listing import list_images
 from pipelines.sources.options import Resources
 from pipelines.views import EvaluationView, TrainingViews
-from tests.contracts.test_sources import PACKAGE, installed
 
 VIEWS = TrainingViews(size=32, weak=1, strong=1)
-
-
-@pytest.fixture(params=NAMES)
-def pipeline(request):
-    if not installed(PACKAGE[request.param]):
-        pytest.skip(f"{request.param} is not installed")
-    return request.param
 
 
 @pytest.fixture

@@ -14,22 +14,13 @@ from debiaspl.dry_run import missing_files
 from debiaspl.overrides import override
 from debiaspl.recipes import find
 from debiaspl.trainer import Trainer
-from pipelines import NAMES
 from pipelines.errors import DataError
-from tests.contracts.test_sources import PACKAGE, installed
-from tests.debiaspl.test_train import without_speed
+from tests.support.runs import without_speed
 
 pytest.importorskip("ffcv", reason="the converter writes with ffcv: pip install -e '.[ffcv]'")
 
-from tests.tools.test_convert_imagenet_to_ffcv import convert
-from tests.tools.test_convert_many_ways import ODD, listed
-
-
-@pytest.fixture(params=NAMES)
-def pipeline(request):
-    if not installed(PACKAGE[request.param]):
-        pytest.skip(f"{request.param} is not installed")
-    return request.param
+from tests.support.conversion import convert
+from tests.support.odd_files import ODD, listed
 
 
 def recipe(root: Path, pipeline: str, *more: str):

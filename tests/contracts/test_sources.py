@@ -1,10 +1,7 @@
 """One contract for all pipelines: the same views in the same order, wherever, however and how often it is opened."""
 
-import importlib.util
-import os
 import random
 import threading
-import time
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -22,21 +19,14 @@ from pipelines.augment import pillow
 from pipelines.batch import Source, Views
 from pipelines.order import EvaluationOrder, Order, Stream, TrainingOrder
 from pipelines.samples.listing import list_images
+from tests.support.devices import DEVICES
+from tests.support.installed import INSTALL, PACKAGE, installed
+from tests.support.leaks import assert_nothing_grows, comes_true, steady, thread_count
 
-PACKAGE = {"torchvision": "torchvision", "dali": "nvidia.dali", "ffcv": "ffcv"}
-INSTALL = {"dali": "pip install -e '.[dali]'", "ffcv": "pip install -e '.[ffcv]'"}
 VIEWS = TrainingViews(size=48, weak=2, strong=2)
 EVALUATION = EvaluationView(size=40, resize=52)
 COUNT = 60
 Open = Callable[..., Source]
-
-
-def installed(package: str) -> bool:
-    """Without importing it: ffcv changes torch's number of threads, which its source puts right."""
-    try:
-        return importlib.util.find_spec(package) is not None
-    except ModuleNotFoundError:  # not even the package around it
-        return False
 
 
 @pytest.fixture(scope="module", params=["torchvision", "dali", "ffcv"])
@@ -45,6 +35,13 @@ def name(request: pytest.FixtureRequest) -> str:
     if not installed(PACKAGE[wanted]):
         pytest.skip(f"The pipeline {wanted} needs {PACKAGE[wanted]}, which is not installed: {INSTALL[wanted]}")
     return wanted
+
+
+@pytest.fixture(scope="module", params=DEVICES)
+def device(request: pytest.FixtureRequest) -> str:
+    """Where the finished views lie."""
+    found: str = request.param
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +72,7 @@ def beton(name: str, listing: Listing, convert: Callable[[Listing], Path]) -> Pa
 
 
 @pytest.fixture
-def opened(name: str, listing: Listing, beton: Path | None) -> Iterator[Open]:
+def opened(name: str, device: str, listing: Listing, beton: Path | None) -> Iterator[Open]:
     """Opens sources of the pipeline under test, and closes them after the test."""
     sources: list[Source] = []
 
@@ -87,13 +84,20 @@ def opened(name: str, listing: Listing, beton: Path | None) -> Iterator[Open]:
         pipeline: str = name,
         **resources: Any,
     ) -> Source:
-        given = Resources(**{"beton": beton, **resources})
+        given = Resources(**{"device": device, "beton": beton, **resources})
         sources.append(open_source(pipeline, of, order or training(), views, given))
         return sources[-1]
 
     yield opened
     for source in sources:
         source.close()
+
+
+@pytest.fixture
+def pillows_pixels(name: str, device: str) -> None:
+    """Skips where the pipeline does not promise Pillow's bytes."""
+    if name == "dali" and device == "cuda":
+        pytest.skip("DALI decodes and cuts on the GPU, whose pixels are not Pillow's byte for byte")
 
 
 def training(**changed: Any) -> TrainingOrder:
@@ -104,7 +108,7 @@ def training(**changed: Any) -> TrainingOrder:
 
 def by_sample(batches: list[Views]) -> dict[int, NDArray[np.uint8]]:
     """Index → its views [v, size, size, 3]; no index twice."""
-    found = {int(index): batch.pixels[:, at].numpy() for batch in batches for at, index in enumerate(batch.index)}
+    found = {int(index): batch.pixels[:, at].cpu().numpy() for batch in batches for at, index in enumerate(batch.index)}
     assert len(found) == sum(len(batch.index) for batch in batches)
     return found
 
@@ -122,11 +126,11 @@ def assert_same_samples(got: dict[int, NDArray[np.uint8]], wanted: dict[int, NDA
 
 
 @pytest.fixture(scope="module")
-def epochs(name: str, listing: Listing, beton: Path | None) -> list[list[Views]]:
+def epochs(name: str, device: str, listing: Listing, beton: Path | None) -> list[list[Views]]:
     """Epochs 0, 1 and 2 of training(), each from a source of its own."""
     found = []
     for epoch in range(3):
-        source = open_source(name, listing, training(), VIEWS, Resources(beton=beton))
+        source = open_source(name, listing, training(), VIEWS, Resources(device, beton=beton))
         source.seek(epoch, 0)
         found.append(list(source))
         source.close()
@@ -136,7 +140,7 @@ def epochs(name: str, listing: Listing, beton: Path | None) -> list[list[Views]]
 # --- what is yielded ------------------------------------------------------------------------------------------------
 
 
-def test_shapes_types_and_layout(opened: Open) -> None:
+def test_shapes_types_and_layout(opened: Open, device: str) -> None:
     source = opened()
     assert isinstance(source, Source)
     batches = list(source)
@@ -146,6 +150,7 @@ def test_shapes_types_and_layout(opened: Open) -> None:
         assert batch.pixels.shape == (4, 2, 48, 48, 3)
         assert batch.index.shape == (2,)
         assert (batch.pixels.dtype, batch.index.dtype) == (torch.uint8, torch.int64)
+        assert batch.pixels.device.type == batch.index.device.type == device
         assert batch.pixels.is_contiguous()
         weak = batch.pixels[:2].flatten(0, 1)  # all w1, then all w2
         assert weak.data_ptr() == batch.pixels.data_ptr()
@@ -228,7 +233,7 @@ def test_a_labeled_set_smaller_than_a_batch(opened: Open) -> None:
     assert [first.index.tolist(), second.index.tolist()] == [group.index.tolist() for group in draws]
     assert first.index.tolist().count(3) >= 2
     pixels = torch.cat([first.pixels, second.pixels], dim=1)[0]
-    assert len({view.numpy().tobytes() for view in pixels}) == 24
+    assert len({view.cpu().numpy().tobytes() for view in pixels}) == 24
     third, _ = list(source)  # the next epoch goes on; here with the passes from 24 // 5 on
     assert third.index.tolist() == next(order.groups(1, 0)).index.tolist()
 
@@ -279,17 +284,12 @@ def test_a_place_within_a_step_is_refused(opened: Open) -> None:
         next(iter(source))
 
 
-def tasks() -> int:
-    """Threads of this process, also those that Python knows nothing of."""
-    return len(list(Path("/proc/self/task").iterdir()))
-
-
 def test_close_may_be_repeated_and_leaves_no_thread(opened: Open) -> None:
     list(opened()).clear()  # whatever libraries start once and keep
     first = opened()
     next(iter(first))
     first.close()
-    before = tasks()
+    before = steady(thread_count)
     for finish in (False, True):
         source = opened(threads=3)
         batches = iter(source)
@@ -300,32 +300,22 @@ def test_close_may_be_repeated_and_leaves_no_thread(opened: Open) -> None:
         source.close()
     del batches, source
     opened(threads=3).close()  # never used
-    deadline = time.monotonic() + 10
-    while tasks() > before and time.monotonic() < deadline:  # joined threads are gone from the system a little later
-        time.sleep(0.01)
-    assert tasks() <= before, [thread.name for thread in threading.enumerate()]
-
-
-def resident_mib() -> float:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+    assert comes_true(lambda: thread_count() <= before), [thread.name for thread in threading.enumerate()]
 
 
 def test_twenty_epochs_cut_short_leave_nothing_behind(opened: Open) -> None:
     """No growth in threads, file descriptors or memory, wherever an epoch is left (tests/soak cuts fifty)."""
-    source = opened(training(batch=6, groups=1, steps=10), TrainingViews(size=160, weak=2, strong=2))
-    moments, counts, memory = random.Random(0), [], []
-    for epoch in range(20):
+    source = opened(training(batch=6, groups=1, steps=10), TrainingViews(size=160, weak=2, strong=2), threads=2)
+    moments = random.Random(0)
+
+    def cut_short(epoch: int) -> None:
         source.seek(epoch, 0)
         batches = iter(source)
         for _ in range(moments.randrange(1, 10)):
             next(batches)
         batches.close()
-        counts.append((tasks(), len(os.listdir("/proc/self/fd"))))
-        memory.append(resident_mib())
-    threads, descriptors = zip(*counts, strict=True)
-    assert max(threads[5:]) <= max(threads[:5])
-    assert max(descriptors[5:]) <= max(descriptors[:5])
-    assert max(memory[15:]) - max(memory[5:10]) < 10, memory
+
+    assert_nothing_grows(cut_short, epochs=20, threads_of_a_pool=2)
 
 
 # --- evaluation -----------------------------------------------------------------------------------------------------
@@ -354,6 +344,7 @@ def test_evaluation_sees_every_sample_once_with_a_short_last_batch(opened: Open,
     assert_same_samples(got, whole)
 
 
+@pytest.mark.usefixtures("pillows_pixels")
 def test_evaluation_is_torchvisions(opened: Open, listing: Listing) -> None:
     """Byte for byte, of the PNG among the JPEGs, too."""
     views = EvaluationView()
@@ -368,6 +359,7 @@ def test_evaluation_is_torchvisions(opened: Open, listing: Listing) -> None:
 # --- the pipelines against the reference ------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("pillows_pixels")
 def test_parity_with_the_reference(opened: Open, epochs: list[list[Views]]) -> None:
     """On a CPU every pipeline gives the same bytes; DALI's own operators are bounded in test_dali_source.py."""
     reference = opened(pipeline="torchvision")
@@ -375,6 +367,7 @@ def test_parity_with_the_reference(opened: Open, epochs: list[list[Views]]) -> N
     assert_same_samples(by_sample(epochs[1]), by_sample(list(reference)))
 
 
+@pytest.mark.usefixtures("pillows_pixels")
 def test_decoded_pixels_are_pillows(
     opened: Open,
     name: str,
@@ -399,4 +392,4 @@ def test_decoded_pixels_are_pillows(
     (batch,) = source
     for index, path in enumerate(squares.paths):
         expected = np.asarray(pillow.decode(squares.path(index)))
-        np.testing.assert_array_equal(batch.pixels[0, index].numpy(), expected, path)
+        np.testing.assert_array_equal(batch.pixels[0, index].cpu().numpy(), expected, path)

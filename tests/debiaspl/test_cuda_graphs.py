@@ -10,8 +10,7 @@ from debiaspl.build import build_state, compiles
 from debiaspl.config import ConfigError, Engine, Recipe
 from debiaspl.distributed import Ranks
 from debiaspl.step import Step
-from tests.debiaspl.test_step import CLASSES, SCIENCE, batches, tables
-from tests.debiaspl.test_step_parity import arrays
+from tests.support.steps import CLASSES, SCIENCE, arrays, batches, tables
 
 
 class Replayed:

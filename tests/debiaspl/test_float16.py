@@ -12,8 +12,7 @@ from debiaspl.checkpoint import Progress
 from debiaspl.config import Engine, Recipe
 from debiaspl.distributed import Ranks
 from debiaspl.step import State, Step
-from tests.debiaspl.test_step import CLASSES, SCIENCE, batches, tables
-from tests.debiaspl.test_step_parity import arrays
+from tests.support.steps import CLASSES, SCIENCE, arrays, batches, tables
 
 RECIPE = Recipe(
     "test",

@@ -21,7 +21,7 @@ from debiaspl.overrides import override
 from debiaspl.recipes import find
 from debiaspl.trainer import Trainer
 from pipelines.errors import MissingDependency
-from tests.debiaspl.test_step import SCIENCE
+from tests.support.steps import SCIENCE
 
 ARCH = SCIENCE.arch
 

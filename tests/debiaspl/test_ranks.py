@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from debiaspl.step import METRICS
-from tests.debiaspl.test_step_parity import relative_error
+from tests.support.steps import relative_error
 
 
 def run(folder, compat: str, precision: str) -> tuple[dict, dict]:
@@ -16,7 +16,7 @@ def run(folder, compat: str, precision: str) -> tuple[dict, dict]:
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     processes = [
         subprocess.Popen(
-            [sys.executable, "-m", "tests.debiaspl.two_ranks", *map(str, (rank, world, folder, compat, precision))],
+            [sys.executable, "-m", "tests.support.two_ranks", *map(str, (rank, world, folder, compat, precision))],
             stderr=subprocess.PIPE,
             text=True,
             env=environment,
@@ -24,7 +24,7 @@ def run(folder, compat: str, precision: str) -> tuple[dict, dict]:
         for world in (1, 2)
         for rank in range(world)
     ]
-    errors = [process.communicate(timeout=300)[1] for process in processes]
+    errors = [process.communicate(timeout=900)[1] for process in processes]
     assert [process.returncode for process in processes] == [0, 0, 0], "\n".join(errors)[-3000:]
     return torch.load(folder / "1.pt"), torch.load(folder / "2.pt")
 

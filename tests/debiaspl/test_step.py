@@ -10,41 +10,9 @@ import pytest
 import torch
 
 from bench.step import facts as step_facts
-from debiaspl.build import build_state
-from debiaspl.config import Recipe, Science
-from debiaspl.distributed import Ranks
-from debiaspl.step import METRICS, Step, Tables
+from debiaspl.step import METRICS
 from pipelines.batch import Batch, Views
-
-CLASSES = 5
-SCIENCE = Science(
-    size=16, eval_resize=16, arch="resnet8-small", dropout=0.3, labeled_batch=8, group=4, mu=3, lr=0.05, ema=0.9
-)
-
-
-def batches(science: Science, seed: int = 0) -> list[Batch]:
-    """Random images for every group of a step; image brightness follows the label."""
-    generator = torch.Generator().manual_seed(seed)
-    views = 4 if science.multi_view else 2
-
-    def random_views(v: int, n: int) -> Views:
-        pixels = torch.randint(0, 256, (v, n, science.size, science.size, 3), generator=generator, dtype=torch.uint8)
-        return Views(pixels, torch.randint(0, 50, (n,), generator=generator))
-
-    sizes = (science.group, science.group * science.mu)
-    return [Batch(random_views(1, sizes[0]), random_views(views, sizes[1])) for _ in range(science.groups)]
-
-
-def tables(clip: bool = False) -> Tables:
-    labels = torch.arange(50).remainder(CLASSES)
-    return Tables(labels, labels.flip(0) if clip else None, torch.linspace(0, 1, 50) if clip else None)
-
-
-def build(science: Science, dtype: torch.dtype = torch.float32):
-    """State and step on one rank."""
-    ranks = Ranks()
-    state = build_state(Recipe("test", science), CLASSES, ranks)
-    return state, Step(state, tables(science.clip), science, ranks, dtype=dtype, compile=False)
+from tests.support.steps import CLASSES, SCIENCE, batches, build
 
 
 def test_one_step_moves_student_teacher_and_phat():
@@ -150,8 +118,8 @@ def test_a_hundred_steps_keep_all_addresses():
 
 @pytest.fixture(scope="module")
 def compiled() -> dict[str, dict[str, float]]:
-    """What tests/debiaspl/compiled_step.py found."""
-    command = [sys.executable, "-m", "tests.debiaspl.compiled_step"]
+    """What tests/support/compiled_step.py found."""
+    command = [sys.executable, "-m", "tests.support.compiled_step"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     return json.loads(done.stdout)

@@ -12,7 +12,7 @@ from debiaspl.config import ConfigError, Science
 from debiaspl.models.classifier import Classifier
 from debiaspl.models.trunks import build_trunk
 from pipelines.errors import MissingDependency
-from tests.debiaspl.test_step import SCIENCE, batches, build
+from tests.support.steps import SCIENCE, batches, build
 
 needs_timm = pytest.mark.skipif(
     importlib.util.find_spec("timm") is None, reason="timm is not installed: pip install -e '.[timm]'"

@@ -1,12 +1,9 @@
 """The command as a user runs it: training, resuming bit for bit, several processes, and clear errors."""
 
 import json
-import os
 import shutil
 import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -14,47 +11,13 @@ import torch
 
 from debiaspl.build import build_state, read_data
 from debiaspl.checkpoint import read
-from debiaspl.config import Recipe
 from debiaspl.distributed import Ranks
 from debiaspl.overrides import override
 from debiaspl.recipes import find
 from debiaspl.train import main
 from debiaspl.trainer import Trainer
 from pipelines.errors import UserError
-
-SMALL = ["science.epochs=2", "science.warmup_epochs=1", "engine.threads=2", "science.dropout=0.3"]
-
-
-def small_recipe(data: Path, *more: str) -> Recipe:
-    return override(find("demo"), [f"engine.data={data}", "engine.pipeline=torchvision", *SMALL, *more])
-
-
-def arguments(data: Path, out: Path, *more: str) -> list[str]:
-    sets = [word for assignment in SMALL for word in ("--set", assignment)]
-    return ["--recipe", "demo", "--pipeline", "torchvision", "--data", str(data), "--out", str(out), *sets, *more]
-
-
-def run(command: list[str], **environment: str) -> subprocess.CompletedProcess:
-    env = os.environ | {"OMP_NUM_THREADS": "1"} | environment
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=env, timeout=300)
-
-
-def assert_same_bits(mine: Path, theirs: Path) -> None:
-    """Everything that two checkpoints hold is equal, bit for bit."""
-    a, b = read(mine), read(theirs)
-    assert a["progress"] == b["progress"]
-    for part in ("student", "teacher"):
-        for name, value in a[part].items():
-            assert torch.equal(value, b[part][name]), name
-    for number, slot in a["optimizer"]["state"].items():
-        assert torch.equal(slot["momentum_buffer"], b["optimizer"]["state"][number]["momentum_buffer"])
-    assert torch.equal(a["phat"], b["phat"])
-    assert torch.equal(a["pseudo_labels"], b["pseudo_labels"])
-
-
-def without_speed(metrics: Path) -> list[dict]:
-    rows = [json.loads(line) for line in metrics.read_text().splitlines()]
-    return [{k: v for k, v in row.items() if not k.startswith("speed/")} for row in rows]
+from tests.support.runs import arguments, assert_same_bits, run, small_recipe, without_speed
 
 
 @pytest.fixture(scope="module")
@@ -107,19 +70,31 @@ def test_resume_is_bit_exact(finished, demo_data, tmp_path, stop_at, monkeypatch
     assert without_speed(tmp_path / "metrics.jsonl") == without_speed(finished / "metrics.jsonl")
 
 
+TERMINATED_AT_STEP_3 = """
+import os, signal, sys
+from debiaspl.step import Step
+from debiaspl.train import main
+
+really = Step.__call__
+def step(self, groups, number):
+    if number == 3:
+        os.kill(os.getpid(), signal.SIGTERM)
+    return really(self, groups, number)
+Step.__call__ = step
+sys.exit(main(sys.argv[1:]))
+"""
+
+
 def test_sigterm_saves_and_resume_auto_goes_on(finished, demo_data, tmp_path):
-    command = [sys.executable, "-m", "debiaspl.train", *arguments(demo_data, tmp_path / "run", "--resume", "auto")]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    metrics = tmp_path / "run" / "metrics.jsonl"
-    deadline = time.monotonic() + 120
-    while not (metrics.exists() and metrics.read_text()) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGTERM)
-    out, err = process.communicate(timeout=120)
-    assert process.returncode == 128 + signal.SIGTERM, err
-    assert "go on with --resume auto" in out
-    assert main(arguments(demo_data, tmp_path / "run", "--resume", "auto")) == 0
-    assert read(tmp_path / "run/last.pt")["progress"]["step"] == read(finished / "last.pt")["progress"]["step"]
+    """The process sends itself the signal in the middle of its run: no other process has to be in time."""
+    words = arguments(demo_data, tmp_path / "run", "--resume", "auto")
+    done = run([sys.executable, "-c", TERMINATED_AT_STEP_3, *words])
+    assert done.returncode == 128 + signal.SIGTERM, done.stderr
+    assert "go on with --resume auto" in done.stdout
+    whole = read(finished / "last.pt")["progress"]["step"]
+    assert 3 < read(tmp_path / "run/last.pt")["progress"]["step"] < whole
+    assert main(words) == 0
+    assert read(tmp_path / "run/last.pt")["progress"]["step"] == whole
 
 
 @pytest.mark.parametrize("compat", ["upstream", "paper"])

@@ -10,6 +10,7 @@ import torch
 
 from pipelines.batch import Batch, Source, Views
 from pipelines.feed import Feed
+from tests.support.leaks import comes_true
 
 
 class Numbered(Source):
@@ -141,9 +142,7 @@ def test_it_works_ahead_but_not_without_bounds(prefetch: int) -> None:
     labeled, unlabeled = Numbered(1000), Numbered(1000)
     batches = iter(Feed(labeled, unlabeled, prefetch=prefetch))
     next(batches)
-    deadline = time.monotonic() + 20
-    while unlabeled.made < prefetch + 2 and time.monotonic() < deadline:  # one taken, prefetch ready, one in hand
-        time.sleep(0.005)
+    comes_true(lambda: unlabeled.made >= prefetch + 2)  # one taken, prefetch ready, one in hand
     time.sleep(0.05)
     assert labeled.made == unlabeled.made == prefetch + 2
     batches.close()  # type: ignore[attr-defined]

@@ -1,12 +1,9 @@
 """Long counts of what the other tests check a few times: python tests/soak/run.py (make soak) runs and reports them."""
 
-import os
 import random
 import signal
 import subprocess
 import sys
-import threading
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,13 +17,12 @@ from pipelines.order import Draws, Stream, TrainingOrder
 from pipelines.samples.listing import list_images
 from pipelines.sources.options import Resources
 from pipelines.views import TrainingViews
-from tests.debiaspl.test_objective_oracle import CHOICES, FLOAT32, FLOAT64, check, draw
-from tests.debiaspl.test_step_parity import VARIANTS, _in_float64, assert_equal_steps
-from tests.debiaspl.test_train import arguments, assert_same_bits, without_speed
-from tests.tools.killed_conversion import assert_kills_do_not_matter
-from tests.tools.test_convert_imagenet_to_ffcv import data
-
-__all__ = ["_in_float64", "data"]  # fixtures
+from tests.support.images import mixed_data
+from tests.support.killed_conversion import assert_kills_do_not_matter
+from tests.support.leaks import assert_nothing_grows
+from tests.support.oracle_cases import CHOICES, FLOAT32, FLOAT64, check, draw
+from tests.support.published_habits import VARIANTS, assert_equal_steps
+from tests.support.runs import arguments, assert_same_bits, without_speed
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(3600)]
 
@@ -54,8 +50,8 @@ def test_twenty_kills_and_resumes_end_in_the_same_bits(demo_data, tmp_path):
     assert len(leftovers) <= 20  # a kill while saving leaves its partial file, never a broken last.pt
 
 
-def test_fifty_kills_of_a_conversion_end_in_the_same_bytes(data):
-    assert_kills_do_not_matter(data, kills=50)
+def test_fifty_kills_of_a_conversion_end_in_the_same_bytes(tmp_path):
+    assert_kills_do_not_matter(mixed_data(tmp_path / "data"), kills=50)
 
 
 def test_two_thousand_random_views_equal_pillow():
@@ -98,22 +94,16 @@ def test_fifty_epochs_cut_short_leave_nothing_behind(image_folder, load_script, 
     )
     views = TrainingViews(size=64, weak=2, strong=2)
     source = open_source(pipeline, listing, order, views, Resources(threads=2, beton=beton))
-    moments, seen = random.Random(0), []
+    moments = random.Random(0)
+
+    def cut_short(epoch: int) -> None:
+        source.seek(epoch, 0)
+        batches = iter(source)
+        for _ in range(moments.randrange(1, 15)):
+            next(batches)
+        batches.close()
+
     try:
-        for epoch in range(50):
-            source.seek(epoch, 0)
-            batches = iter(source)
-            for _ in range(moments.randrange(1, 15)):
-                next(batches)
-            batches.close()
-            seen.append((threading.active_count(), len(os.listdir("/proc/self/fd")), _resident_mib()))
+        assert_nothing_grows(cut_short, epochs=50, threads_of_a_pool=2)
     finally:
         source.close()
-    threads, descriptors, memory = zip(*seen, strict=True)
-    assert max(threads[10:]) <= max(threads[:10])
-    assert max(descriptors[10:]) <= max(descriptors[:10]) + 2
-    assert memory[-1] - memory[10] < 30, memory
-
-
-def _resident_mib() -> float:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20

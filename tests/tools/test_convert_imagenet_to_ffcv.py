@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from pipelines.errors import DataError
-from pipelines.samples.listing import Listing, list_images
+from pipelines.samples.listing import list_images
 
 pytest.importorskip("ffcv", reason="the converter writes with ffcv: pip install -e '.[ffcv]'")
 
@@ -19,60 +19,9 @@ from ffcv.reader import Reader
 from pipelines.beton import convert as conversion
 from pipelines.beton import writer as beton_writer
 from pipelines.beton.one_image import Encoding
-from tests.tools.conftest import Loaded
-from tools import convert_imagenet_to_ffcv as converter
-
-SIZES = ((64, 48), (90, 120), (33, 57), (200, 40), (75, 75))  # width, height
-
-
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
-def photo(width: int, height: int, seed: int) -> Image.Image:
-    """Soft blots of colour."""
-    noise = np.random.default_rng(seed).integers(0, 256, (height // 12 + 1, width // 12 + 1, 3), np.uint8)
-    return Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC)
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    """train: 4:2:0, 4:4:4, grey, progressive JPEGs, a PNG named .JPEG and a CMYK JPEG; val: two JPEGs of one size."""
-    root = tmp_path / "data"
-    for name in ("train/ant", "train/bee", "val/ant", "val/bee"):
-        (root / name).mkdir(parents=True)
-    for seed, (width, height) in enumerate(SIZES):
-        image = photo(width, height, seed)
-        image.save(root / f"train/ant/{seed}.JPEG", subsampling="4:2:0", quality=85)
-        image.save(root / f"train/bee/{seed}.jpg", subsampling="4:4:4", progressive=seed % 2 == 1)
-    photo(61, 45, 10).convert("L").save(root / "train/bee/grey.jpeg")
-    photo(50, 70, 11).save(root / "train/bee/really_png.JPEG", "PNG")
-    photo(52, 44, 12).convert("CMYK").save(root / "train/bee/cmyk.jpeg")
-    for name in ("ant", "bee"):
-        photo(80, 60, 13).save(root / f"val/{name}/0.jpg")
-    return root
-
-
-def convert(data: Path, *arguments: str) -> int:
-    return converter.main(["--data", str(data), *arguments])
-
-
-def stored(beton: Path) -> tuple[np.ndarray, list[bytes]]:
-    """FFCV's own view of a file: its metadata, and each sample's bytes by row."""
-    reader = Reader(str(beton))
-    size_at = dict(zip(reader.alloc_table["ptr"].tolist(), reader.alloc_table["size"].tolist(), strict=True))
-    content = beton.read_bytes()
-    starts = reader.metadata["f0"]["data_ptr"].tolist()
-    return reader.metadata, [content[start : start + size_at[start]] for start in starts]
-
-
-def originals(listing: Listing) -> list[bytes]:
-    return [listing.path(index).read_bytes() for index in range(len(listing))]
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
+from tests.support.conversion import convert, names, originals, stored
+from tests.support.ffcv_process import Loaded
+from tests.support.images import photo
 
 
 def test_jpeg_bytes_labels_and_index_are_those_of_the_listing(data: Path) -> None:

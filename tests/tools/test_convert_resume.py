@@ -9,10 +9,9 @@ import pytest
 pytest.importorskip("ffcv", reason="the converter writes with ffcv: pip install -e '.[ffcv]'")
 
 from pipelines.beton import session
-from tests.tools.killed_conversion import assert_kills_do_not_matter
-from tests.tools.test_convert_imagenet_to_ffcv import convert, data, names, photo
-
-__all__ = ["data"]  # the fixture
+from tests.support.conversion import convert, names
+from tests.support.images import photo
+from tests.support.killed_conversion import assert_kills_do_not_matter
 
 
 def test_five_kills_and_resumes_end_in_the_same_bytes(data: Path) -> None:
@@ -22,8 +21,10 @@ def test_five_kills_and_resumes_end_in_the_same_bytes(data: Path) -> None:
 AT_EACH_CALL = """
 import os, sys
 from pathlib import Path
+from pipelines.beton import convert  # imported once, before the children are
 from tools import convert_imagenet_to_ffcv as tool
 
+os.fsync = os.fdatasync = lambda file: None  # the death of a process loses nothing that it has written
 folder, arguments = Path(sys.argv[1]), sys.argv[2:]
 whole = {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix != ".json"}
 

@@ -11,7 +11,7 @@ from debiaspl.config import Recipe
 from debiaspl.distributed import Ranks
 from debiaspl.models.eman import Eman
 from debiaspl.step import METRICS, Step
-from tests.debiaspl.test_step import CLASSES, SCIENCE, batches, tables
+from tests.support.steps import CLASSES, SCIENCE, batches, tables
 
 STEPS = 3
 SCALE = 20

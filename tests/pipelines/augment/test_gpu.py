@@ -1,71 +1,21 @@
 """The device executor gives Pillow's bytes: every operation, whole plans, compiled with and without fused rounding."""
 
-from collections.abc import Iterator
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
-from PIL import Image
-from torch import Tensor
-from torch._inductor import config as inductor
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
-from pipelines.augment import cpu, gpu, ops, pillow
+from pipelines.augment import gpu, ops
 from pipelines.augment.ops import Op
+from tests.support.augmented import LEVELS, assert_equal, by_cpu, by_pillow, every_draw, pictures, random_draws
+from tests.support.devices import needs_gpu
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "randaugment_ops.npz"
-LEVELS = (*range(-ops.LEVELS, 0), *range(1, ops.LEVELS + 1))
 SIDES = ((20, 24), (32, 32), (33, 17), (97, 97), (2, 5), (3, 3), (1, 1))
-
-
-def pictures(rng: np.random.Generator, n: int, height: int, width: int) -> NDArray[np.uint8]:
-    """Noise, pictures that are smooth and use some of the values only, flat ones, in turn."""
-    made = rng.integers(0, 256, (n, height, width, 3)).astype(np.uint8)
-    for image in made[1::3]:
-        coarse = Image.fromarray(rng.integers(0, 256, (6, 6, 3)).astype(np.uint8))
-        smooth = np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC))
-        image[:] = np.clip(smooth * rng.uniform(0.1, 0.8) + rng.normal(rng.uniform(0, 150), 3, image.shape), 0, 255)
-    made[2::3] = made[2::3, :1, :1]
-    return made
-
-
-def every_draw(copies: int) -> tuple[NDArray[np.uint8], NDArray[np.int8]]:
-    """op and level [copies · 16 · 18, 2]: every operation at every signed level, then Identity."""
-    op, level = (grid.reshape(-1) for grid in np.meshgrid(np.arange(len(Op)), LEVELS, indexing="ij"))
-    then = np.full_like(op, Op.Identity), np.ones_like(level)
-    pairs = np.stack([op, then[0]], axis=-1), np.stack([level, then[1]], axis=-1)
-    return np.repeat(pairs[0], copies, axis=0).astype(np.uint8), np.repeat(pairs[1], copies, axis=0).astype(np.int8)
-
-
-def random_draws(rng: np.random.Generator, *shape: int) -> tuple[NDArray[np.uint8], NDArray[np.int8]]:
-    op = rng.integers(0, len(Op), (*shape, ops.DRAWS_PER_VIEW)).astype(np.uint8)
-    return op, rng.choice(np.array(LEVELS, np.int8), op.shape)
-
-
-def by_pillow(images: NDArray[np.uint8], op: NDArray[np.uint8], level: NDArray[np.int8]) -> NDArray[np.uint8]:
-    done = []
-    for image, these, by in zip(images, op.tolist(), level.tolist(), strict=True):
-        view = Image.fromarray(image)
-        for one, at in zip(these, by, strict=True):
-            view = pillow.apply(Op(one), at, view)
-        done.append(np.asarray(view))
-    return np.stack(done)
-
-
-def by_cpu(images: NDArray[np.uint8], op: NDArray[np.uint8], level: NDArray[np.int8]) -> NDArray[np.uint8]:
-    done = images.copy()
-    views = (1,) * (5 - done.ndim)
-    cpu.augment_batch(done.reshape(*views, *done.shape), op.reshape(*views, *op.shape), level, threads=2)
-    return done
-
-
-def assert_equal(actual: Tensor, expected: NDArray[np.uint8], op: NDArray[np.uint8], level: NDArray[np.int8]) -> None:
-    assert actual.dtype == torch.uint8
-    differs = (actual.cpu().numpy() != expected).any(axis=(-3, -2, -1))
-    names = [[Op(one).name for one in these] for these in op[differs].tolist()]
-    assert not differs.any(), list(zip(names, level[differs].tolist(), strict=True))
 
 
 @pytest.mark.parametrize("sides", SIDES, ids=str)
@@ -127,25 +77,6 @@ def test_halves_multiply_without_rounding() -> None:
         )
 
 
-@pytest.fixture
-def _compiler() -> Iterator[None]:
-    torch._dynamo.reset()
-    yield
-    torch._dynamo.reset()
-
-
-@pytest.mark.usefixtures("_compiler")
-@pytest.mark.parametrize("contract", ["off", "fast"])
-def test_compiled_equals_pillow(contract: str) -> None:
-    """One graph; "fast" lets the compiler fuse a product and a sum into one rounding, as compilers for GPUs do."""
-    op, level = every_draw(copies=3)
-    images = pictures(np.random.default_rng(4), len(op), 33, 40)
-    with inductor.patch({"cpp.enable_floating_point_contract_flag": contract}):
-        compiled = torch.compile(gpu.apply, fullgraph=True, dynamic=False)
-        actual = compiled(torch.from_numpy(images), gpu.parameters(op, level, 33, 40))
-    assert_equal(actual, by_pillow(images, op, level), op, level)
-
-
 def test_host_reads_nothing_of_the_device() -> None:
     """On pretended CUDA tensors there are no values to read: whatever reads one, or has a shape of its own, raises."""
     op, level = random_draws(np.random.default_rng(5), 8)
@@ -165,22 +96,20 @@ def test_sides_that_leave_int32_are_refused() -> None:
         gpu.parameters(op, level, 32, 8193)
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-@pytest.mark.usefixtures("_compiler")
-@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
-def test_cuda_equals_the_cpu_executor(compiled: bool) -> None:
-    op, level = every_draw(copies=3)
-    more_op, more_level = random_draws(np.random.default_rng(7), 200)
-    op, level = np.concatenate([op, more_op]), np.concatenate([level, more_level])
-    images = pictures(np.random.default_rng(8), len(op), 64, 72)
-    device = torch.device("cuda")
-    run = torch.compile(gpu.apply, fullgraph=True, dynamic=False) if compiled else gpu.apply
-    pixels = torch.from_numpy(images).to(device)
-    run(pixels, gpu.upload(gpu.parameters(op, level, 64, 72), device))  # compiling may wait for the device
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        actual = run(pixels, gpu.upload(gpu.parameters(op, level, 64, 72), device))
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
-    assert_equal(actual, by_cpu(images, op, level), op, level)
+def assert_compiled_equals(which: str) -> None:
+    """Runs tests/support/compiled_augment.py: the tests' shape checks cannot be compiled."""
+    command = [sys.executable, "-m", "tests.support.compiled_augment", which]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[3])
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.mark.parametrize("contract", ["off", "fast"])
+def test_compiled_equals_pillow(contract: str) -> None:
+    """One graph; "fast" lets the compiler fuse a product and a sum into one rounding, as compilers for GPUs do."""
+    assert_compiled_equals(contract)
+
+
+@needs_gpu
+@pytest.mark.parametrize("compiled", ["cuda-eager", "cuda-compiled"])
+def test_cuda_equals_the_cpu_executor(compiled: str) -> None:
+    assert_compiled_equals(compiled)

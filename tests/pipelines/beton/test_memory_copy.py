@@ -12,6 +12,7 @@ import pytest
 from pipelines.beton import memory_copy as beton_cache
 from pipelines.beton.memory_copy import BetonCopy, copy_of
 from pipelines.errors import DataError
+from tests.support.leaks import WAIT
 
 SIZE = 1_000_003
 
@@ -24,7 +25,7 @@ def path(tmp_path: Path) -> Path:
 
 def finished(copy: BetonCopy | None) -> BetonCopy:
     assert copy is not None
-    assert copy._whole.wait(30)
+    assert copy._whole.wait(WAIT)
     return copy
 
 
@@ -75,7 +76,7 @@ def test_what_is_promised_to_one_file_is_not_there_for_another(path: Path, monke
     read, go_on = beton_cache._read, threading.Event()
 
     def waiting(*arguments: object) -> None:
-        go_on.wait(30)
+        go_on.wait(WAIT)
         read(*arguments)
 
     monkeypatch.setattr(beton_cache, "_read", waiting)
@@ -94,11 +95,11 @@ def test_the_reader_stops_with_the_last_reference(path: Path, monkeypatch: pytes
 
     def endless(path: Path, content: object, whole: threading.Event, stop: threading.Event) -> None:
         begun.set()
-        assert stop.wait(30)
+        assert stop.wait(WAIT)
 
     monkeypatch.setattr(beton_cache, "_read", endless)
     copy = copy_of(path, "memory", 1)
-    assert begun.wait(30)
+    assert begun.wait(WAIT)
     assert copy.content is None
     del copy
     assert "beton-copy" not in {thread.name for thread in threading.enumerate()}

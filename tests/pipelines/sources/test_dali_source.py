@@ -32,6 +32,7 @@ from pipelines.sources.dali_source import DaliSource
 from pipelines.sources.options import DaliOptions, Resources
 from pipelines.sources.torchvision_source import TorchvisionSource
 from pipelines.views import EvaluationView, TrainingViews
+from tests.support.leaks import comes_true, steady, thread_count
 
 IMAGES = 40
 SEED = 5
@@ -93,10 +94,6 @@ def assert_same(got: list[Views], expected: list[Views]) -> None:
     for a, b in zip(got, expected, strict=True):
         assert torch.equal(a.index, b.index)
         assert torch.equal(a.pixels, b.pixels)
-
-
-def threads() -> int:
-    return len(list(Path("/proc/self/task").iterdir()))
 
 
 # --- pixels ---------------------------------------------------------------------------------------------------------
@@ -407,18 +404,14 @@ def test_close_leaves_no_threads(listing, opened, cut) -> None:
     list(first)  # whatever the libraries start once and keep
     first.close()
     gc.collect()  # earlier tests' pipelines, if their tracebacks kept them: their threads end with them
-    before = threads()
+    before = steady(thread_count)
     source = opened(training_order(), cut=cut, threads=3)
     batches = iter(source)
     next(batches)
-    assert threads() > before
+    assert thread_count() > before
     source.close()
     source.close()
-    for _ in range(100):  # a thread that was joined may take a moment to leave /proc
-        if threads() <= before:
-            break
-        time.sleep(0.05)
-    assert threads() <= before
+    assert comes_true(lambda: thread_count() <= before)
     with pytest.raises(RuntimeError, match="ended"):
         next(batches)
     with pytest.raises(RuntimeError, match="closed"):

@@ -38,6 +38,7 @@ from pipelines.beton.convert import convert
 from pipelines.beton.one_image import Encoding
 from pipelines.beton.reader import open_beton, sidecar_path
 from pipelines.sources.ffcv_source import FfcvSource
+from tests.support.leaks import WAIT, comes_true
 from tools import convert_imagenet_to_ffcv as converter
 
 VIEWS = TrainingViews(size=48, weak=2, strong=2)
@@ -311,7 +312,7 @@ def test_closing_gives_back_threads_files_and_maps(listing: Listing, own: Path) 
     assert held()[1] > before[1]
     source.close()
     source.close()
-    assert held() == before
+    assert comes_true(lambda: held() == before)
     with pytest.raises(RuntimeError):
         next(iteration)
 
@@ -323,7 +324,7 @@ def test_a_copy_in_memory_gives_the_same_bytes_and_goes_with_its_sources(listing
     kept = weakref.ref(first._copy)
     batches = iter(first)
     early = next(batches)  # from the map, unless the copy is already there
-    assert first._copy._whole.wait(30)
+    assert first._copy._whole.wait(WAIT)
     assert first._content() is not first._beton.content
     assert_equal([early, *batches], expected)
     first.close()

@@ -1,4 +1,4 @@
-"""Steps on one of several gloo ranks: python -m tests.debiaspl.two_ranks RANK WORLD FOLDER COMPAT PRECISION.
+"""Steps on one of several gloo ranks: python -m tests.support.two_ranks RANK WORLD FOLDER COMPAT PRECISION.
 
 Rank 0 leaves everything that a step changes, and the metrics, in FOLDER/WORLD.pt. The ranks meet in a file, so that no
 port has to be free. PRECISION is float16, or float64 with the passes of float32.
@@ -16,8 +16,7 @@ from debiaspl.build import build_state
 from debiaspl.config import Engine, Recipe
 from debiaspl.distributed import Ranks
 from debiaspl.step import Step
-from tests.debiaspl.test_step import CLASSES, batches, tables
-from tests.debiaspl.test_step_parity import HEAD, SMALL, arrays
+from tests.support.steps import CLASSES, HEAD, SMALL, arrays, batches, tables
 
 STEPS = 6
 

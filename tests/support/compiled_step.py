@@ -1,6 +1,6 @@
 """Runs the compiled step beside the eager one and prints what the tests assert, as JSON.
 
-A process of its own (python -m tests.debiaspl.compiled_step): the tests' shape checks cannot be compiled.
+A process of its own (python -m tests.support.compiled_step): the tests' shape checks cannot be compiled.
 """
 
 import dataclasses
@@ -12,11 +12,14 @@ from torch._dynamo.utils import counters
 from debiaspl.build import build_state
 from debiaspl.config import Recipe, Science
 from debiaspl.distributed import Ranks
+from debiaspl.models.resnet import BasicBlock, ResNet
+from debiaspl.models.trunks import TRUNKS
 from debiaspl.step import METRICS, Step
-from tests.debiaspl.test_step import CLASSES, batches, tables
-from tests.debiaspl.test_step_parity import HEAD, SMALL, arrays, relative_error
+from tests.support.steps import CLASSES, HEAD, SMALL, arrays, batches, relative_error, tables
 
 STEPS = 6
+TRUNKS["two blocks"] = lambda: ResNet(BasicBlock, (1, 1), width=8, small=True)  # compiled in half of resnet8's time
+SMALLER = dataclasses.replace(SMALL, arch="two blocks")
 
 
 def compare(
@@ -67,11 +70,11 @@ def compare(
 
 def main() -> None:
     torch.set_default_dtype(torch.float64)  # in float32, six steps make a hundredth of a rounding error
-    two_groups = dataclasses.replace(SMALL, dropout=0.0, compat="upstream", clip=True)
+    two_groups = dataclasses.replace(SMALLER, dropout=0.0, compat="upstream", clip=True)
     results = {"without dropout": compare(two_groups)}
     # Inductor's own random numbers are others than eager's.
     torch._inductor.config.fallback_random = True
-    one_group = dataclasses.replace(SMALL, dropout=0.5, labeled_batch=4)
+    one_group = dataclasses.replace(SMALLER, dropout=0.5, labeled_batch=4)
     results["with dropout"] = compare(one_group, cuda_graphs=True)
     # As on a GPU: under autocast. Compiled code rounds to bfloat16 elsewhere, which may change a pseudo-label:
     # compared are the losses that depend on none.

@@ -5,10 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.tools.test_convert_imagenet_to_ffcv import convert, names, photo
+from tests.support.conversion import convert, names
+from tests.support.images import photo
 
 _KILLER = """
-import json, os, random, select, signal, sys, time
+import json, os, random, select, signal, sys, threading, time
 from pathlib import Path
 from pipelines.beton import convert
 from pipelines.beton import session
@@ -16,23 +17,30 @@ from tools import convert_imagenet_to_ffcv as tool
 
 kills, beton, arguments = int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:]
 session.COMMIT_BYTES, convert._TASK = 1, 2
-prepare, begun = convert.stored_image, os.pipe()
-def slowly(*words):
+os.fsync = os.fdatasync = lambda file: None  # the death of a process loses nothing that it has written
+prepare, begun, left = convert.stored_image, os.pipe(), iter(range(max(6, 300 // kills)))
+def few(*words):
+    if next(left, None) is None:
+        threading.Event().wait()  # for the kill: all children together must not finish, however long it takes to come
     os.write(begun[1], b".")
-    time.sleep(0.002 * kills)  # so that not even many kills leave it the time to finish
     return prepare(*words)
-convert.stored_image = slowly
+def commits():
+    journal = Path(f"{beton}.partial.journal")
+    return sum(1 for _ in session.read_commits(journal)) if journal.exists() else 0
 moments, committed = random.Random(1), []
-for _ in range(kills):
+for number in range(kills):
+    convert.stored_image = few
     child = os.fork()
     if not child:
         sys.stdout = sys.stderr = open(os.devnull, "w")
         os._exit(tool.main(arguments))
-    if moments.random() < 0.2:  # while it lists the files, or reads the journal
+    if number == kills - 1:  # not before something was committed
+        while not commits(): time.sleep(0.01)
+    elif moments.random() < 0.2:  # while it lists the files, or reads the journal
         time.sleep(moments.uniform(0, 0.1))
     else:
-        assert select.select(begun[:1], [], [], 60)[0], "it never began"
-        time.sleep(moments.uniform(0, 0.3))
+        assert select.select(begun[:1], [], [], 600)[0], "it never began"
+        time.sleep(moments.uniform(0, 0.1))
     os.kill(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
     assert os.WIFSIGNALED(status), status
@@ -42,8 +50,8 @@ for _ in range(kills):
         while os.read(begun[0], 1 << 16): pass
     except BlockingIOError:
         os.set_blocking(begun[0], True)
-    journal = Path(f"{beton}.partial.journal")
-    committed.append(sum(1 for _ in session.read_commits(journal)) if journal.exists() else 0)
+    committed.append(commits())
+convert.stored_image = prepare
 assert tool.main(arguments) == 0
 print(json.dumps(committed), file=sys.stderr)
 """

@@ -1,0 +1,30 @@
+"""Converts a data folder as the command does, and reads the result with FFCV's own code."""
+
+from pathlib import Path
+
+import numpy as np
+from ffcv.reader import Reader
+
+from pipelines.samples.listing import Listing
+from tools import convert_imagenet_to_ffcv as converter
+
+
+def convert(data: Path, *arguments: str) -> int:
+    return converter.main(["--data", str(data), *arguments])
+
+
+def stored(beton: Path) -> tuple[np.ndarray, list[bytes]]:
+    """FFCV's own view of a file: its metadata, and each sample's bytes by row."""
+    reader = Reader(str(beton))
+    size_at = dict(zip(reader.alloc_table["ptr"].tolist(), reader.alloc_table["size"].tolist(), strict=True))
+    content = beton.read_bytes()
+    starts = reader.metadata["f0"]["data_ptr"].tolist()
+    return reader.metadata, [content[start : start + size_at[start]] for start in starts]
+
+
+def originals(listing: Listing) -> list[bytes]:
+    return [listing.path(index).read_bytes() for index in range(len(listing))]
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())

@@ -1,0 +1,47 @@
+"""Small runs of the demo's recipe: their arguments, what they log, and the comparison of two checkpoints."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import torch
+
+from debiaspl.checkpoint import read
+from debiaspl.config import Recipe
+from debiaspl.overrides import override
+from debiaspl.recipes import find
+
+SMALL = ["science.epochs=2", "science.warmup_epochs=1", "engine.threads=2", "science.dropout=0.3"]
+
+
+def small_recipe(data: Path, *more: str) -> Recipe:
+    return override(find("demo"), [f"engine.data={data}", "engine.pipeline=torchvision", *SMALL, *more])
+
+
+def arguments(data: Path, out: Path, *more: str) -> list[str]:
+    sets = [word for assignment in SMALL for word in ("--set", assignment)]
+    return ["--recipe", "demo", "--pipeline", "torchvision", "--data", str(data), "--out", str(out), *sets, *more]
+
+
+def run(command: list[str], **environment: str) -> subprocess.CompletedProcess:
+    env = os.environ | {"OMP_NUM_THREADS": "1"} | environment
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=env, timeout=900)
+
+
+def assert_same_bits(mine: Path, theirs: Path) -> None:
+    """Everything that two checkpoints hold is equal, bit for bit."""
+    a, b = read(mine), read(theirs)
+    assert a["progress"] == b["progress"]
+    for part in ("student", "teacher"):
+        for name, value in a[part].items():
+            assert torch.equal(value, b[part][name]), name
+    for number, slot in a["optimizer"]["state"].items():
+        assert torch.equal(slot["momentum_buffer"], b["optimizer"]["state"][number]["momentum_buffer"])
+    assert torch.equal(a["phat"], b["phat"])
+    assert torch.equal(a["pseudo_labels"], b["pseudo_labels"])
+
+
+def without_speed(metrics: Path) -> list[dict]:
+    rows = [json.loads(line) for line in metrics.read_text().splitlines()]
+    return [{k: v for k, v in row.items() if not k.startswith("speed/")} for row in rows]
