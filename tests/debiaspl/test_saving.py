@@ -90,8 +90,6 @@ def test_the_last_one_is_tried_several_times(saver, disk, said, monkeypatch):
 def test_a_last_one_that_cannot_be_written_ends_in_one_message(saver, disk):
     saver.save_last(content(4), 4)
     disk.full = True
-    with pytest.raises(
-        CheckpointError, match=r"cannot be written: No space.*that was written is .*last\.pt"
-    ):
+    with pytest.raises(CheckpointError, match=r"cannot be written: No space.*that was written is .*last\.pt"):
         saver.save_last(content(5), 5)
     assert read(disk.last)["progress"]["step"] == 4
