@@ -1,33 +1,53 @@
-"""One call, three places: TensorBoard, metrics.jsonl and the terminal (progress bar, epoch lines, final table)."""
+"""One call, three places: TensorBoard, metrics.jsonl and the terminal (progress bar, epoch lines, final table).
 
-import json
+None of them can end a run: each that fails is warned of once and tried again.
+"""
+
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from rich.console import Console
+import numpy as np
+from PIL import Image
 from rich.table import Table
 from tqdm import tqdm
 
+from debiaspl import console, records
+from debiaspl.accessories import Accessories
 from debiaspl.checkpoint import Progress
-from pipelines.files import replacing
+from debiaspl.records import Records
+
+if TYPE_CHECKING:
+    from debiaspl.board import Board  # imports TensorBoard, which is slow, and which only a writing rank needs
+
+_BOARD = "TensorBoard's file"
+_AGAIN = 60.0
+"""Seconds until TensorBoard's file is made anew after a failure: that takes all records."""
 
 
 class Logbook:
-    """The record of one run in ``folder``; a resumed run forgets what came after its checkpoint's step.
+    """The record of one run in ``folder``; a resumed run forgets what it will record again.
 
-    Ranks other than the main one get ``quiet=True``: every call is a no-op.
+    Ranks other than the main one get ``quiet=True``: they only speak, where asked to.
     """
 
-    def __init__(self, folder: Path, *, step: int, total_images: int, done_images: int, quiet: bool) -> None:
+    def __init__(
+        self, folder: Path, *, step: int, evaluated: bool, total_images: int, done_images: int, quiet: bool
+    ) -> None:
+        """``step``: steps done so far; ``evaluated``: the evaluation that follows them was done, too."""
+        self.accessories = Accessories(self.say)
         self._quiet = quiet
         if quiet:
             return
-        from torch.utils.tensorboard import SummaryWriter  # slow to import: only the run that writes waits for it
-
-        self._metrics = folder / "metrics.jsonl"
-        self._forget_after(step)
-        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step)
+        self._folder, self._step = folder, step
+        self._written = Records(folder)
+        with self.accessories.attempt(records.NAME):
+            if damaged := self._written.keep(step, evaluated=evaluated):
+                self.say(f"{self._written.path}: {damaged} damaged lines were dropped")
+        self._board: Board | None = None
+        self._board_again = 0.0
         # Where nobody watches (a file, CI) the bar would be noise: the epoch lines say the same.
         self._bar = tqdm(
             total=total_images,
@@ -38,64 +58,77 @@ class Logbook:
             disable=not sys.stderr.isatty(),
         )
 
-    def _forget_after(self, step: int) -> None:
-        lines = self._metrics.read_text(encoding="utf-8").splitlines() if self._metrics.exists() else []
-        with replacing(self._metrics) as building:
-            kept = [line for line in lines if _step_of(line) <= step]
-            building.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
-
     def advance(self, images: int) -> None:
+        """Moves the progress bar on."""
         if not self._quiet:
-            self._bar.update(images)
+            self._at_the_bar(lambda: self._bar.update(images))
 
     def write(self, step: int, values: dict[str, float], *, note: str = "") -> None:
-        """Record scalars (names like 'train/loss') after ``step`` steps."""
+        """Records scalars (names like 'train/loss') after ``step`` steps; ``note`` goes behind the bar."""
         if self._quiet:
             return
-        for name, value in values.items():
-            self._board.add_scalar(name, value, step)
-        with self._metrics.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": step, **values}) + "\n")
+        record = records.now(step, values)
+        with self.accessories.attempt(records.NAME):
+            self._written.append(record)
+        self._on_the_board(lambda board: board.add(record), recorded=True)
+        self._step = step
         if note:
-            self._bar.set_postfix_str(note)
+            self._at_the_bar(lambda: self._bar.set_postfix_str(note))
 
     def picture(self, name: str, path: Path, step: int) -> None:
-        """Show a picture file in TensorBoard."""
+        """Shows a picture file in TensorBoard."""
         if self._quiet:
             return
-        import numpy as np
-        from PIL import Image
 
-        with Image.open(path) as image:
-            self._board.add_image(name, np.asarray(image.convert("RGB")), step, dataformats="HWC")
+        def add(board: "Board") -> None:
+            with Image.open(path) as image:
+                board.picture(name, np.asarray(image.convert("RGB")), step)
+
+        self._on_the_board(add)
 
     def text(self, name: str, lines: Sequence[str], step: int) -> None:
-        """Show lines in TensorBoard, as they are: indented, they are no Markdown."""
+        """Shows lines in TensorBoard, as they are."""
         if not self._quiet:
-            self._board.add_text(name, "\n".join(f"    {line}" for line in lines), step)
+            self._on_the_board(lambda board: board.text(name, lines, step))
 
     def say(self, line: str, *, every_rank: bool = False) -> None:
-        """A line in the terminal, above the bar."""
+        """Prints a line to the terminal, above the bar."""
         if every_rank or not self._quiet:
-            tqdm.write(line)
-            sys.stdout.flush()
+            console.say(line)
 
     def close(self) -> None:
-        if not self._quiet:
-            self._bar.close()
-            self._board.close()
+        """Ends the bar and writes what waits."""
+        if self._quiet:
+            return
+        self._at_the_bar(self._bar.close)
+        if self._board is not None:
+            with self.accessories.attempt(_BOARD):
+                self._board.close()
 
+    def _on_the_board(self, write: "Callable[[Board], None]", *, recorded: bool = False) -> None:
+        """Writes to TensorBoard's file; where there is none it is made of all records, which ``recorded`` is one of."""
+        if self._board is None and time.monotonic() < self._board_again:
+            return
+        with self.accessories.attempt(_BOARD):
+            from debiaspl.board import Board
 
-def _step_of(line: str) -> float:
-    """The step of a line of metrics.jsonl; a line cut short by a kill counts as beyond any step."""
-    try:
-        return float(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
-        return float("inf")
+            made = self._board is None
+            board, self._board = self._board, None  # it is of no use any more once it has failed
+            self._board_again = time.monotonic() + _AGAIN
+            board = board or Board(self._folder / "tensorboard", self._written.read()[0], self._step)
+            if not (made and recorded):
+                write(board)
+            self._board = board
+
+    def _at_the_bar(self, move: Callable[[], object]) -> None:
+        try:
+            move()
+        except (OSError, ValueError):  # the terminal is gone
+            console.give_up(sys.stderr)
 
 
 def print_results(progress: Progress, lines: dict[str, str]) -> None:
-    """The final table: accuracy of student and teacher, last and best, and where to look further."""
+    """Prints the final table, accuracy of student and teacher, last and best, and where to look further."""
     table = Table(title="Accuracy on the validation set, %")
     for column in ("model", "epoch", "top-1", "balanced"):
         table.add_column(column, justify="left" if column == "model" else "right")
@@ -105,7 +138,6 @@ def print_results(progress: Progress, lines: dict[str, str]) -> None:
             table.add_row(
                 f"{model}, {which}", f"{result['epoch']:.0f}", f"{result['top1']:.2f}", f"{result['balanced']:.2f}"
             )
-    console = Console(highlight=False)
-    console.print(table)
+    console.show(table)
     for name, value in lines.items():
-        console.print(f"{name:<14}{value}", markup=False, soft_wrap=True)
+        console.say(f"{name:<14}{value}")

@@ -105,6 +105,7 @@ class Trainer:
         logbook = Logbook(
             self._folder,
             step=self.progress.step,
+            evaluated=True,
             total_images=total * images,
             done_images=self.progress.step * images,
             quiet=not self._ranks.is_main,

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from debiaspl.evaluation.truth import true_labels
 from pipelines.files import replacing
+from pipelines.names import readable
 from pipelines.samples.split import Split
 
 
@@ -72,7 +73,9 @@ def draw_pseudo_labels(
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].legend(frameon=False)
     if few:
-        axes[1].set_xticks(np.arange(len(classes)), [classes[c] for c in order], rotation=30, ha="right")
+        axes[1].set_xticks(
+            np.arange(len(classes)), [readable(classes[c], "mathtext") for c in order], rotation=30, ha="right"
+        )
     axes[1].set_xlabel("class, most frequent first")
     with replacing(path) as building:
         figure.savefig(building, dpi=120)

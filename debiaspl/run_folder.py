@@ -1,0 +1,84 @@
+"""The folder of one run: made and tried before anything is trained, and held by one run at a time."""
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import shutil
+import socket
+import tempfile
+import time
+from pathlib import Path
+from typing import IO
+
+from pipelines.errors import UserError
+
+_LOCK = ".lock"
+_NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
+"""What file systems say that have none (Lustre without flock, NFS without lockd)."""
+
+
+class RunFolder:
+    """Holds ``path`` for this process until ``close``; the system ends the hold of a process that dies."""
+
+    def __init__(self, path: Path, *, needed: int = 0) -> None:
+        """Makes the folder and clears what a killed run left half-written.
+
+        ``needed`` is how many bytes of checkpoints will be written. Raises UserError where the folder cannot be made or
+        written, the disk has not that much room, or another run holds it.
+        """
+        self.path = path
+        self._lock: IO[str] | None = None
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            self._hold()
+            with tempfile.TemporaryFile(dir=path) as probe:
+                probe.write(b"\0")
+                probe.flush()
+        except OSError as error:
+            self.close()
+            raise UserError(
+                f"The run's folder {path} cannot be written: {error.strerror or error}. Name another with --out."
+            ) from error
+        if (free := shutil.disk_usage(path).free) < needed:
+            self.close()
+            raise UserError(
+                f"The disk of {path} has {free / 2**20:,.1f} MiB free, but the run's checkpoints need "
+                f"{needed / 2**20:,.1f} MiB. Make room, or name another folder with --out."
+            )
+        self._clear()
+
+    def close(self) -> None:
+        """Lets go of the folder; closing twice is fine."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def _hold(self) -> None:
+        path = self.path / _LOCK
+        # Not truncated before it is held: its content names the holder.
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+        self._lock = os.fdopen(descriptor, "r+", encoding="utf-8")
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            holder = self._lock.read(1000).strip() or "an unknown process"
+            self.close()
+            raise UserError(
+                f"Another run is writing to {self.path}: {holder}. Wait for it, stop it, or name another folder with "
+                "--out."
+            ) from error
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+        self._lock.truncate()
+        started = time.strftime("%Y-%m-%d %H:%M:%S")
+        self._lock.write(f"process {os.getpid()} on {json.dumps(socket.gethostname())}, since {started}\n")
+        self._lock.flush()
+
+    def _clear(self) -> None:
+        """Removes the unfinished files of runs that were killed; this process alone holds the folder."""
+        for left in self.path.glob(".*.building*"):
+            with contextlib.suppress(OSError):
+                left.unlink()

@@ -1,0 +1,53 @@
+"""A run's folder: tried before training, held by one run, cleared of what a kill left."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from debiaspl.run_folder import RunFolder
+from pipelines.errors import UserError
+
+
+def test_a_second_run_is_refused_and_told_who_holds_the_folder(tmp_path):
+    first = RunFolder(tmp_path / "run")
+    path = str(tmp_path / "run")
+    code = f"from debiaspl.run_folder import RunFolder; from pathlib import Path; RunFolder(Path({path!r}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert f"Another run is writing to {tmp_path / 'run'}: process {os.getpid()} on " in done.stderr
+    first.close()
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_dead_holder_keeps_nothing(tmp_path):
+    code = (
+        "import os; from debiaspl.run_folder import RunFolder; from pathlib import Path;"
+        f"folder = RunFolder(Path({str(tmp_path)!r})); os.kill(os.getpid(), 9)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
+    RunFolder(tmp_path).close()
+
+
+@pytest.mark.parametrize("below", ["", "deeper/still"])
+def test_a_file_in_its_place_is_named(tmp_path, below):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"cannot be written: .*--out"):
+        RunFolder(tmp_path / "file" / below)
+
+
+def test_too_little_room_is_said_before_training(tmp_path):
+    with pytest.raises(UserError, match=r"MiB free, but the run's checkpoints need"):
+        RunFolder(tmp_path, needed=1 << 62)
+    RunFolder(tmp_path).close()  # and the folder is let go
+
+
+def test_a_link_in_place_of_the_lock_is_not_followed(tmp_path):
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".lock").symlink_to(victim)
+    with pytest.raises(UserError, match="cannot be written"):
+        RunFolder(tmp_path / "run")
+    assert victim.read_text() == "precious"
