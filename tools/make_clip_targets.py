@@ -21,8 +21,8 @@ from tqdm import tqdm
 from pipelines.augment import pillow
 from pipelines.errors import DataError, MissingDependency, UserError
 from pipelines.files import replacing
+from pipelines.samples.index_file import read_index_file
 from pipelines.samples.listing import Listing, list_images
-from pipelines.samples.split import read_index_file
 
 TEMPLATES = ("a photo of a {}.", "a bad photo of a {}.", "a photo of the large {}.", "a photo of the small {}.")
 """Prompts whose text features are averaged per class."""

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from pipelines.samples.index_file import read_index_file
 from pipelines.samples.listing import list_images
-from pipelines.samples.split import read_index_file, read_split
+from pipelines.samples.split import read_split
 
 TINY = {
     "embed_dim": 16,

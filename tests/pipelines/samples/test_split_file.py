@@ -11,8 +11,9 @@ import pytest
 
 from pipelines.errors import DataError
 from pipelines.samples import split_file
+from pipelines.samples.index_file import read_index_file
 from pipelines.samples.listing import Listing
-from pipelines.samples.split import read_index_file, read_split
+from pipelines.samples.split import read_split
 
 COMMAND = "python tools/make_splits.py percent 1 --seed 0"
 FILES = {"l.csv": b"Index\n4\n0\n", "u.csv": b"Index\n1\n2\n3\n"}
