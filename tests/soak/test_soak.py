@@ -23,6 +23,7 @@ from pipelines.views import TrainingViews
 from tests.debiaspl.test_objective_oracle import CHOICES, FLOAT32, FLOAT64, check, draw
 from tests.debiaspl.test_step_parity import VARIANTS, _in_float64, assert_equal_steps
 from tests.debiaspl.test_train import arguments, assert_same_bits, without_speed
+from tests.support.damaged_files import FILES, count_outcomes
 from tests.tools.killed_conversion import assert_kills_do_not_matter
 from tests.tools.test_convert_imagenet_to_ffcv import data
 
@@ -56,6 +57,14 @@ def test_twenty_kills_and_resumes_end_in_the_same_bits(demo_data, tmp_path):
 
 def test_fifty_kills_of_a_conversion_end_in_the_same_bytes(data):
     assert_kills_do_not_matter(data, kills=50)
+
+
+@pytest.mark.parametrize("make", FILES, ids=lambda make: make.__name__)
+def test_five_hundred_damaged_copies(make, tmp_path, monkeypatch):
+    """Each is refused in words, or means what the whole file means."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    outcomes = count_outcomes(make(tmp_path), copies=500, seed=1)
+    assert outcomes == (0, 500) or outcomes.refused > 250
 
 
 def test_two_thousand_random_views_equal_pillow():
