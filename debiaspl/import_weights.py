@@ -136,21 +136,28 @@ def _rank(prefix: str) -> int:
 def _nonsense(pairs: dict[str, tuple[Tensor, Tensor]]) -> str:
     """What is wrong with the values of (given, wanted) tensors, by the file's names, and what to do about it."""
     problems = {name: _wrong_values(given, wanted) for name, (given, wanted) in pairs.items()}
-    kind = next((problem for problem in problems.values() if problem), "")
-    return kind and f"{_some([name for name, problem in problems.items() if problem == kind])} {kind}"
+    first = next((problem for problem in problems.values() if problem), None)
+    if first is None:
+        return ""
+    return f"{first.what} in {_some([name for name, problem in problems.items() if problem == first])}. {first.remedy}."
 
 
-def _wrong_values(given: Tensor, wanted: Tensor) -> str:
+class _Problem(NamedTuple):
+    what: str
+    remedy: str
+
+
+def _wrong_values(given: Tensor, wanted: Tensor) -> _Problem | None:
     if given.layout != torch.strided or given.is_meta:
-        return "holds no plain table of numbers (sparse, or without values). Save the network's dense weights."
+        return _Problem("no plain table of numbers (sparse, or without values)", "Save the network's dense weights")
     if given.is_complex():
-        return f"holds complex numbers ({given.dtype}). Save the network's real weights."
+        return _Problem(f"complex numbers ({given.dtype})", "Save the network's real weights")
     if wanted.is_floating_point() and not given.is_floating_point():
-        return f"holds {given.dtype}, not floating-point numbers. Save the weights as they were before quantisation."
+        return _Problem(f"{given.dtype}, not floating-point numbers,", "Save the weights as before quantisation")
     # In the trunk's type: what is too large for it would be infinite there.
     if given.is_floating_point() and not given.to(torch.float32).isfinite().all():
-        return "holds NaN or infinite numbers. Take a file from before its training diverged."
-    return ""
+        return _Problem("NaN or infinite numbers", "Take a file from before its training diverged")
+    return None
 
 
 def _misfit(source: dict[str, Tensor], wanted: dict[str, Tensor], prefix: str) -> str:

@@ -351,27 +351,36 @@ def test_misfits_are_refused_and_change_nothing(tmp_path, problem, capsys):
 
 # what is wrong → content of the file, and what the message says
 NONSENSE = {
-    "NaN": (changed(lambda v: v * float("nan")), "layer1.0.conv2.weight holds NaN or infinite numbers"),
+    "NaN": (changed(lambda v: v * float("nan")), "NaN or infinite numbers in layer1.0.conv2.weight. Take"),
     "one infinite number": (
         changed(lambda v: v.flatten().index_fill(0, torch.tensor([7]), float("-inf")).view(v.shape)),
-        "layer1.0.conv2.weight holds NaN or infinite numbers. Take a file from before its training diverged. Or give",
+        "NaN or infinite numbers in layer1.0.conv2.weight. Take a file from before its training diverged. Or give",
     ),
-    "too large for float32": (changed(lambda v: v.double() * 1e300), "layer1.0.conv2.weight holds NaN or infinite"),
-    "whole numbers": (
-        changed(lambda v: v.to(torch.int8)),
-        "layer1.0.conv2.weight holds torch.int8, not floating-point",
+    "too large for float32": (
+        changed(lambda v: v.double() * 1e300),
+        "NaN or infinite numbers in layer1.0.conv2.weight. Take",
     ),
-    "bits": (changed(lambda v: v > 0), "layer1.0.conv2.weight holds torch.bool, not floating-point"),
-    "complex numbers": (changed(lambda v: v.to(torch.complex64)), "layer1.0.conv2.weight holds complex numbers"),
-    "sparse": (changed(lambda v: v.to_sparse()), "layer1.0.conv2.weight holds no plain table of numbers"),
-    "no values": (changed(lambda v: v.to("meta")), "layer1.0.conv2.weight holds no plain table of numbers"),
+    "whole numbers": (changed(lambda v: v.to(torch.int8)), "torch.int8, not floating-point numbers, in layer1"),
+    "bits": (changed(lambda v: v > 0), "torch.bool, not floating-point numbers, in layer1"),
+    "complex numbers": (
+        changed(lambda v: v.to(torch.complex64)),
+        "complex numbers (torch.complex64) in layer1.0.conv2.weight. Save",
+    ),
+    "sparse": (
+        changed(lambda v: v.to_sparse()),
+        "no plain table of numbers (sparse, or without values) in layer1.0.conv2.weight. Save",
+    ),
+    "no values": (
+        changed(lambda v: v.to("meta")),
+        "no plain table of numbers (sparse, or without values) in layer1.0.conv2.weight. Save",
+    ),
     "a complex counter": (
         changed(lambda v: v.to(torch.complex64), ["bn1.num_batches_tracked"]),
-        "bn1.num_batches_tracked holds complex numbers",
+        "complex numbers (torch.complex64) in bn1.num_batches_tracked. Save",
     ),
     "all of it, under a prefix": (
         prefixed("module.", {name: v.double() * float("inf") for name, v in MINE.items()}),
-        "module.conv1.weight, module.bn1.weight, module.bn1.bias, … holds NaN or infinite",
+        "NaN or infinite numbers in module.conv1.weight, module.bn1.weight, module.bn1.bias, …",
     ),
 }
 
