@@ -3,37 +3,39 @@
 No layout is written down here. Tables within tables are read as one, with dotted names; the trunk is wherever all of
 its names follow one prefix, such as ``state_dict.module.encoder_q.`` (MoCo and MoCo-EMAN), ``state_dict.module.main.
 backbone.`` (semi-supervised EMAN and DebiasPL), ``student.trunk.`` (our checkpoints) or none (torchvision, timm).
+A file that holds the trunk several times gives the trained network, not its moving average; words in the names tell.
 """
 
 import json
-import pickle
+import re
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from debiaspl.models.trunks import TRUNKS
-from pipelines.errors import MissingDependency, UserError
+from debiaspl.weights_file import WeightsError, read_tensors
 from pipelines.files import replacing
 
-# Where a file holds the trunk several times, the first of these is taken: trained networks before their averages.
-_TRAINED = ("encoder_q", "base_encoder", "main", "student", "model")
-_AVERAGED = ("ema", "model_ema", "state_dict_ema", "encoder_k", "momentum_encoder", "teacher")
+# Words that a prefix of a moving average has: EMA, MoCo's key encoder, BYOL's target, a teacher, SWA, DINO, timm …
+_AVERAGED = {
+    *("ema", "eman", "swa", "avg", "average", "averaged", "averaging", "moving", "shadow", "polyak"),
+    *("momentum", "target", "teacher", "k", "key"),
+}
+# Words that a prefix of the trained network has where it is told from another one.
+_TRAINED = {"q", "query", "online", "student", "main", "base"}
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")  # of names with dots, underscores or capitals between words
 # Parts of names that are a classifier's or projection's, which may sit within a module that the trunk has too.
 _HEADS = {"fc", "head", "head_dist", "heads", "classifier"}
-
-
-class WeightsError(UserError):
-    """A weights file that cannot be used."""
 
 
 class Account(NamedTuple):
     """What became of the file's and the trunk's tensors, by name."""
 
     prefix: str  # what stands before the trunk's names in the file
+    why: str  # why those were taken; empty where the file holds one network, whose name is not that of an average
     used: list[str]  # trunk names that were filled
     renamed: dict[str, str]  # file name → trunk name, where they differ
     left: list[str]  # file names that were not used (heads, key encoders, queues)
@@ -42,7 +44,8 @@ class Account(NamedTuple):
     def __str__(self) -> str:
         left = ", ".join(group if count == 1 else f"{count} of {group}" for group, count in self.left_groups().items())
         return (
-            f"{len(self.used)} tensors used{f', from {self.prefix}*' if self.prefix else ''}; {len(self.left)} left"
+            f"{len(self.used)} tensors used{f', from {self.prefix}*' if self.prefix else ''}"
+            f"{f' ({self.why})' if self.why else ''}; {len(self.left)} left"
             f"{f' ({left})' if left else ''}; {len(self.random)} of the trunk not in the file"
         )
 
@@ -66,18 +69,21 @@ def import_weights(trunk: nn.Module, path: Path) -> Account:
     """Fill ``trunk`` from a weights file, whatever floating-point type that has. Nothing in the file is executed.
 
     Raises WeightsError where the file is missing or unreadable, does not hold all of the trunk's weights in the right
-    shapes, or holds those of a deeper network (then the trunk is unchanged); MissingDependency for a .safetensors file
-    without that package.
+    shapes, as finite floating-point numbers, or holds those of a deeper network (then the trunk is unchanged);
+    MissingDependency for a .safetensors file without that package.
     """
-    source, wanted = _read(path), trunk.state_dict()
-    prefix = _prefix(source, wanted)
+    source, wanted = read_tensors(path), trunk.state_dict()
+    prefix, why = _prefix(source, wanted)
     if problem := _misfit(source, wanted, prefix):
         raise WeightsError(f"{path} does not fit the trunk: {problem}. {_remedy(source)}")
     found = {name: prefix + name for name in wanted if prefix + name in source}
+    if problem := _nonsense({key: (source[key], wanted[name]) for name, key in found.items()}):
+        raise WeightsError(f"{path} cannot be used: {problem} Or give another --init.")
     trunk.load_state_dict({name: source[key] for name, key in found.items()}, strict=False)
     taken = set(found.values())
     return Account(
         prefix,
+        why,
         used=list(found),
         renamed={key: name for name, key in found.items() if key != name},
         left=[key for key in source if key not in taken],
@@ -85,8 +91,11 @@ def import_weights(trunk: nn.Module, path: Path) -> Account:
     )
 
 
-def _prefix(source: dict[str, Tensor], wanted: dict[str, Tensor]) -> str:
-    """The prefix under which the file has most of the trunk's names; of several, the best by _TRAINED and _AVERAGED."""
+def _prefix(source: dict[str, Tensor], wanted: dict[str, Tensor]) -> tuple[str, str]:
+    """The prefix under which the file has most of the trunk's names, and why this one where there are several.
+
+    Of several the trained network's is taken, by words in the prefixes, then the one that stands first.
+    """
     found: Counter[str] = Counter()
     for key in source:
         parts = key.split(".")
@@ -95,13 +104,60 @@ def _prefix(source: dict[str, Tensor], wanted: dict[str, Tensor]) -> str:
             if name in wanted and not _is_counter(name):
                 found[key.removesuffix(name)] += 1
     most = max(found.values(), default=0)
-    return min((prefix for prefix, count in found.items() if count == most), key=_rank, default="")
+    networks = sorted((prefix for prefix, count in found.items() if count == most), key=_rank)
+    return (networks[0], _why(networks)) if networks else ("", "")
+
+
+def _why(networks: list[str]) -> str:
+    """Why the first of these prefixes was taken."""
+    first, others = networks[0], [f"{prefix}*" for prefix in networks[1:]]
+    if _is_average(first):
+        return "; ".join(["a moving average by its name", *([f"before {_some(others)}"] if others else [])])
+    averages = [f"{prefix}*" for prefix in networks if _is_average(prefix)]
+    equals = [f"{prefix}*" for prefix in networks[1:] if _rank(prefix) == _rank(first)]
+    reasons = [f"the trained network, before its moving average {_some(averages)}"] if averages else []
+    reasons += [f"the first of several, before {_some(equals)}"] if equals else []
+    return "; ".join(reasons) or (f"the trained network by its name, before {_some(others)}" if others else "")
+
+
+def _words(prefix: str) -> set[str]:
+    return {word.lower() for word in _WORD.findall(prefix)}
+
+
+def _is_average(prefix: str) -> bool:
+    return bool(_words(prefix) & _AVERAGED)
 
 
 def _rank(prefix: str) -> int:
-    """Of a network by its prefix, best first; one of unknown standing comes between trained ones and averages."""
-    order = (*_TRAINED, "", *_AVERAGED)
-    return max((order.index(part) for part in prefix.split(".")[:-1] if part in order), default=order.index(""))
+    """A network's standing, best first: trained by its name, unknown, a moving average."""
+    return 2 if _is_average(prefix) else 0 if _words(prefix) & _TRAINED else 1
+
+
+def _nonsense(pairs: dict[str, tuple[Tensor, Tensor]]) -> str:
+    """What is wrong with the values of (given, wanted) tensors, by the file's names, and what to do about it."""
+    problems = {name: _wrong_values(given, wanted) for name, (given, wanted) in pairs.items()}
+    first = next((problem for problem in problems.values() if problem), None)
+    if first is None:
+        return ""
+    return f"{first.what} in {_some([name for name, problem in problems.items() if problem == first])}. {first.remedy}."
+
+
+class _Problem(NamedTuple):
+    what: str
+    remedy: str
+
+
+def _wrong_values(given: Tensor, wanted: Tensor) -> _Problem | None:
+    if given.layout != torch.strided or given.is_meta:
+        return _Problem("no plain table of numbers (sparse, or without values)", "Save the network's dense weights")
+    if given.is_complex():
+        return _Problem(f"complex numbers ({given.dtype})", "Save the network's real weights")
+    if wanted.is_floating_point() and not given.is_floating_point():
+        return _Problem(f"{given.dtype}, not floating-point numbers,", "Save the weights as before quantisation")
+    # In the trunk's type: what is too large for it would be infinite there.
+    if given.is_floating_point() and not given.to(torch.float32).isfinite().all():
+        return _Problem("NaN or infinite numbers", "Take a file from before its training diverged")
+    return None
 
 
 def _misfit(source: dict[str, Tensor], wanted: dict[str, Tensor], prefix: str) -> str:
@@ -134,7 +190,7 @@ def _remedy(source: dict[str, Tensor]) -> str:
     for arch, build in TRUNKS.items():
         with torch.device("meta"):
             wanted = build().state_dict()
-        if not _misfit(source, wanted, _prefix(source, wanted)):
+        if not _misfit(source, wanted, _prefix(source, wanted)[0]):
             fitting.append(f"science.arch={arch}")
     if fitting:
         return f"It fits {' and '.join(fitting)}"
@@ -150,55 +206,3 @@ def _some(names: list[str]) -> str:
 
 def _is_counter(name: str) -> bool:
     return name.endswith("num_batches_tracked")
-
-
-def _read(path: Path) -> dict[str, Tensor]:
-    """The file's tensors by name; those in tables within tables by the dotted path to them."""
-    load = _safetensors_loader(path) if path.suffix == ".safetensors" else _load_torch
-    try:
-        content = load(path)
-    except FileNotFoundError as error:
-        raise WeightsError(
-            f"There is no weights file {path}. Put it there, name another with --init, or start from random weights "
-            "with --init ''"
-        ) from error
-    except OSError as error:
-        raise WeightsError(f"Cannot read {path}: {error.strerror or error}.") from error
-    except pickle.UnpicklingError as error:
-        raise WeightsError(
-            f"{path} cannot be read as weights: it holds more than tensors, none of which is run here, or is damaged. "
-            "If you trust it, save its table of tensors alone: "
-            "content = torch.load(FILE, weights_only=False); torch.save(content['state_dict'], 'weights.pth')"
-        ) from error
-    except Exception as error:  # the libraries raise whatever the damage makes them raise
-        raise WeightsError(f"{path} cannot be read as weights: it is damaged ({type(error).__name__}).") from error
-    tensors = _flat(content)
-    if not tensors:
-        raise WeightsError(f"{path} holds no table of weights.")
-    return tensors
-
-
-def _load_torch(path: Path) -> Any:
-    return torch.load(path, map_location="cpu", weights_only=True)
-
-
-def _safetensors_loader(path: Path) -> Callable[[Path], Any]:
-    try:
-        from safetensors.torch import load_file  # optional: only for such files
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != "safetensors":
-            raise
-        raise MissingDependency(
-            f"{path} needs safetensors, which is not installed. Run: pip install -e '.[timm]' (it comes with timm)"
-        ) from error
-    return load_file
-
-
-def _flat(table: Any, prefix: str = "") -> dict[str, Tensor]:
-    tensors: dict[str, Tensor] = {}
-    for key, value in table.items() if isinstance(table, dict) else ():
-        if isinstance(value, Tensor):
-            tensors[f"{prefix}{key}"] = value
-        else:
-            tensors |= _flat(value, f"{prefix}{key}.")
-    return tensors

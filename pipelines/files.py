@@ -1,9 +1,15 @@
-"""Files that are either old or new, never half-written."""
+"""Files that are either old or new, never half-written; files that are read only if they can be; the cache folder."""
 
+import errno
 import os
+import stat
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
+
+_AT_ONCE = 1 << 20
 
 
 @contextmanager
@@ -17,3 +23,55 @@ def replacing(path: Path) -> Iterator[Path]:
         building.replace(path)
     finally:
         building.unlink(missing_ok=True)
+
+
+def open_regular(path: Path, limit: int | None = None) -> BinaryIO:
+    """Opens a regular file for reading; a pipe is not waited for and a device is not read.
+
+    Raises OSError, also for a file that is something else or has more than ``limit`` bytes.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
+        if limit is not None and status.st_size > limit:
+            raise OSError(errno.EFBIG, f"larger than {limit / 2**20:g} MiB", str(path))
+        return os.fdopen(handle, "rb")
+    except OSError:
+        os.close(handle)
+        raise
+
+
+def read_regular(path: Path, limit: int) -> bytes:
+    """The content of a regular file of at most ``limit`` bytes. Raises OSError for any other."""
+    with open_regular(path, limit) as file:
+        return file.read(os.fstat(file.fileno()).st_size)
+
+
+def verify_archive(file: BinaryIO) -> None:
+    """Compares all that a zip archive holds with its checksums; torch.load looks at none of them.
+
+    Files that are no archive (torch.save's older format) have no checksums and pass. The file is left at its start.
+    Raises zipfile.BadZipFile, or another error of that module, where the archive is damaged.
+    """
+    if file.read(4) == b"PK\3\4":
+        with zipfile.ZipFile(file) as archive:
+            for record in archive.infolist():
+                with archive.open(record) as content:
+                    while content.read(_AT_ONCE):  # reading to the end compares
+                        pass
+    file.seek(0)
+
+
+def cache_folder() -> Path | None:
+    """This user's folder for what can be made again: ``debiaspl`` in $XDG_CACHE_HOME or ~/.cache; None without a home.
+
+    It may be missing, or impossible to write to: whoever uses it does without then.
+    """
+    if base := os.environ.get("XDG_CACHE_HOME"):
+        return Path(base) / "debiaspl"
+    try:
+        return Path.home() / ".cache" / "debiaspl"
+    except RuntimeError:  # HOME is not set, and the user has no entry in the password file
+        return None

@@ -25,11 +25,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         science = Science(arch=parsed.arch, size=parsed.size, eval_resize=parsed.size)
         trunk, _ = build_trunk(science.arch, science.size)
         account = import_weights(trunk, parsed.file)
+        if parsed.names:
+            account.write(parsed.names, weights=str(parsed.file))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    if parsed.names:
-        account.write(parsed.names, weights=str(parsed.file))
+    except OSError as error:
+        print(f"error: Cannot write {parsed.names}: {error.strerror or error}. Name another --names", file=sys.stderr)
+        return 2
     Console(highlight=False).print(_table(parsed.file, parsed.arch, account))
     return 0
 
@@ -38,7 +41,8 @@ def _table(path: Path, arch: str, account: Account) -> Table:
     table = Table(title=f"{path} fits {arch}")
     table.add_column("tensors", justify="right")
     table.add_column("fate")
-    table.add_row(f"{len(account.used)}", f"used, from {account.prefix}*")
+    why = f" ({account.why})" if account.why else ""
+    table.add_row(f"{len(account.used)}", f"used, from {account.prefix}*{why}")
     for group, count in account.left_groups().items():
         table.add_row(f"{count}", f"left: {group}")
     if account.random:

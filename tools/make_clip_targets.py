@@ -10,6 +10,7 @@ ranked). Images are seen by CLIP's own preprocessing. True labels are not read.
 import argparse
 import csv
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +22,8 @@ from tqdm import tqdm
 from pipelines.augment import pillow
 from pipelines.errors import DataError, MissingDependency, UserError
 from pipelines.files import replacing
+from pipelines.samples.index_file import read_index_file
 from pipelines.samples.listing import Listing, list_images
-from pipelines.samples.split import read_index_file
 
 TEMPLATES = ("a photo of a {}.", "a bad photo of a {}.", "a photo of the large {}.", "a photo of the small {}.")
 """Prompts whose text features are averaged per class."""
@@ -30,7 +31,8 @@ TEMPLATES = ("a photo of a {}.", "a bad photo of a {}.", "a photo of the large {
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+        description=(__doc__ or "").partition("\n")[0],  # python -OO drops it
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--data", type=Path, default=Path("dataset/imagenet"), help="data root with train/")
     parser.add_argument("--class-names", type=Path, help="a name per line, in the order of the sorted class folders")
@@ -58,19 +60,37 @@ def _run(a: argparse.Namespace) -> None:
     names = class_names(listing, a.class_names)
     folders = {path: list_images(path, labeled=False, on_bad="keep") for path in a.unlabeled if path.is_dir()}
     files = {path: read_index_file(path, listing).index for path in a.unlabeled if path not in folders}
-    probability = predict(listing, names, a.model, a.pretrained, a.batch)
     folder = a.data / "indexes"
-    folder.mkdir(exist_ok=True)
-    confident = probability.max(1) >= a.threshold
+    try:
+        folder.mkdir(exist_ok=True)  # before CLIP's hours
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+    probability = predict(listing, names, a.model, a.pretrained, a.batch)
+    ranked = {path: probability[index] for path, index in files.items()}
+    ranked |= {path: predict(other, names, a.model, a.pretrained, a.batch) for path, other in folders.items()}
+    try:
+        confident = _write(folder, probability, ranked, a.threshold)
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+    print(f"{confident} of {len(listing)} images are labeled with probability ≥ {a.threshold:g}")
+
+
+def _unwritable(folder: Path, error: OSError) -> DataError:
+    return DataError(f"Cannot write to {folder}: {error.strerror or error}. Make room for this folder there.")
+
+
+def _write(
+    folder: Path, probability: NDArray[np.float32], ranked: Mapping[Path, NDArray[np.float32]], threshold: float
+) -> int:
+    """Writes all files and returns how many images are labeled; ``ranked`` has a table per --unlabeled file."""
+    confident = probability.max(1) >= threshold
     seen = probability.any(1)
-    stem = f"CLIPPseudoLabel{a.threshold:g}"
+    stem = f"CLIPPseudoLabel{threshold:g}"
     write_csv(folder / f"{stem}.csv", np.flatnonzero(confident), probability)
     write_csv(folder / f"{stem}-Unselected.csv", np.flatnonzero(seen & ~confident), probability)
-    wanted = {path: probability[index] for path, index in files.items()}
-    wanted |= {path: predict(other, names, a.model, a.pretrained, a.batch) for path, other in folders.items()}
-    for path, table in wanted.items():
+    for path, table in ranked.items():
         write_ranked(folder / f"{path.stem}_clip_predictions_ranked.pth.tar", table)
-    print(f"{confident.sum()} of {len(listing)} images are labeled with probability ≥ {a.threshold:g}")
+    return int(confident.sum())
 
 
 def class_names(listing: Listing, path: Path | None) -> list[str]:

@@ -43,22 +43,27 @@ def write_demo_data(
             "Wanted: 1–20 labels and 1–100 validation images per class, imbalance ≥ 1, side 8–256, seed ≥ 0 "
             f"(got {labels_per_class}, {val_per_class}, {imbalance}, {side}, {seed})."
         )
-    if out.exists() and not (out / _MARKER).is_file():
-        raise DataError(f"{out} exists and is not a demo data set: not replacing it. Name another folder with --out")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    building = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     try:
-        _build(building, labels_per_class, imbalance, val_per_class, side, seed)
-        (building / _MARKER).write_text(
-            f"Made by tools/make_demo_data.py: {labels_per_class=} {imbalance=} {val_per_class=} {side=} {seed=}\n",
-            encoding="utf-8",
-        )
-        building.chmod(0o755)
-        if out.exists():
-            shutil.rmtree(out)
-        building.rename(out)
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
+        if out.exists() and not (out / _MARKER).is_file():
+            raise DataError(
+                f"{out} exists and is not a demo data set: not replacing it. Name another folder with --out"
+            )
+        out.parent.mkdir(parents=True, exist_ok=True)
+        building = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+        try:
+            _build(building, labels_per_class, imbalance, val_per_class, side, seed)
+            (building / _MARKER).write_text(
+                f"Made by tools/make_demo_data.py: {labels_per_class=} {imbalance=} {val_per_class=} {side=} {seed=}\n",
+                encoding="utf-8",
+            )
+            building.chmod(0o755)
+            if out.exists():
+                shutil.rmtree(out)
+            building.rename(out)
+        finally:
+            shutil.rmtree(building, ignore_errors=True)
+    except OSError as error:
+        raise DataError(f"Cannot write to {out}: {error.strerror or error}. Name another folder with --out") from error
 
 
 def _build(root: Path, labels_per_class: int, imbalance: float, val_per_class: int, side: int, seed: int) -> None:
@@ -99,7 +104,8 @@ def _write_jpeg(path: Path, digit: NDArray[np.float64], side: int) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+        description=(__doc__ or "").partition("\n")[0],  # python -OO drops it
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--out", type=Path, default=Path("dataset/demo"), help="folder to make")
     parser.add_argument("--labels-per-class", type=int, default=2, help="labeled images of each class")

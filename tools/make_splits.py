@@ -29,9 +29,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that the comm
 from pipelines.errors import DataError, UserError
 from pipelines.files import replacing
 from pipelines.samples import split_file
+from pipelines.samples.clip_file import read_clip_file
 from pipelines.samples.folder_scan import shown
+from pipelines.samples.index_file import read_index_file
 from pipelines.samples.listing import UNKNOWN, Listing, list_images
-from pipelines.samples.split import ClipTargets, read_clip_file, read_index_file
+from pipelines.samples.split import ClipTargets
 from pipelines.samples.subsets import Chosen, by_confidence, by_count, by_percent, long_tail, tail
 
 

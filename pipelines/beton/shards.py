@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.errors import DataError
+from pipelines.samples.index_file import read_index_file
 from pipelines.samples.listing import Listing
-from pipelines.samples.split import read_index_file
 
 
 def part_path(beton: Path, shard: str) -> Path:

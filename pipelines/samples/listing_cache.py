@@ -1,13 +1,12 @@
 """What is remembered of a listing: a file in the user's cache folder that spares reading the same headers again.
 
-One file per listed folder, with path, class, width, height, bytes and time of each image.
+One file per listed folder, with path, class, width, height, bytes and time of each image. Nothing in it is believed
+before it was checked; whatever is wrong with it costs the time to read the headers again, never the run.
 """
 
 import fcntl
 import hashlib
 import os
-import tempfile
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,9 +15,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.files import cache_folder, open_regular, replacing
 from pipelines.samples.folder_scan import Scan, shown
 
-_FORMAT = "1"
+_FORMAT = "2"
+_CHECKSUM = "sha256"
+"""The column that holds the digest of all others."""
+_LARGEST = 4 << 30
+"""Bytes; some 50 million images. A larger file is not one of ours."""
 _NAMED = 3
 """How many files of a kind the line about changes names."""
 
@@ -33,6 +37,29 @@ class Remembered(NamedTuple):
     widths: NDArray[np.int32]  # 0: was no image; such a file is always read again
     heights: NDArray[np.int32]
 
+    def digest(self) -> NDArray[np.uint8]:
+        """SHA-256 [32] over all columns."""
+        digest = hashlib.sha256()
+        for column in self:
+            digest.update(np.ascontiguousarray(column).data)
+        return np.frombuffer(digest.digest(), np.uint8)
+
+    def is_sound(self) -> bool:
+        """Whether lengths, types and values are those of a listing."""
+        types = (np.uint8, *(np.int64,) * 3, *(np.int32,) * 2)
+        if any(column.ndim != 1 or column.dtype != kind for column, kind in zip(self, types, strict=True)):
+            return False
+        count = len(self.labels)
+        return bool(
+            count > 0
+            and all(len(column) == count for column in self[1:])
+            and len(self.names) > 0
+            and self.names[-1] == 0
+            and np.count_nonzero(self.names == 0) == count
+            and min(self.labels.min(), self.widths.min(), self.heights.min(), self.bytes.min() + 1) >= 0
+            and ((self.widths == 0) == (self.heights == 0)).all()
+        )
+
 
 class Reused(NamedTuple):
     """What of a scan is known already."""
@@ -42,20 +69,18 @@ class Reused(NamedTuple):
     changes: str  # which files were added, removed or changed; empty where none
 
 
-def cache_path(root: Path, kind: str) -> Path:
-    """Where the listing of ``root`` is remembered."""
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "debiaspl" / "listings"
+def cache_path(root: Path, kind: str) -> Path | None:
+    """Where the listing of ``root`` is remembered; None where this user has no cache folder."""
+    folder = cache_folder()
     key = hashlib.sha256(b"\0".join((os.fsencode(root.resolve()), kind.encode(), _FORMAT.encode())))
-    return folder / f"{key.hexdigest()}.npz"
+    return folder and folder / "listings" / f"{key.hexdigest()}.npz"
 
 
 @contextmanager
-def one_at_a_time(path: Path) -> Iterator[None]:
+def one_at_a_time(path: Path | None) -> Iterator[None]:
     """Of several processes (the ranks of a run) one reads the headers; the others wait, and find them remembered."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o600)
-    except OSError:  # nothing can be written there: nothing to wait for
+    lock = None if path is None else _open_lock(path)
+    if lock is None:  # nothing can be remembered: nothing to wait for
         yield
         return
     try:
@@ -66,28 +91,35 @@ def one_at_a_time(path: Path) -> Iterator[None]:
         os.close(lock)
 
 
-def load(path: Path) -> Remembered | None:
-    """The cache file's content; None where there is none that can be read."""
+def _open_lock(path: Path) -> int | None:
     try:
-        with np.load(path, allow_pickle=False) as content:
-            return Remembered(*(content[column] for column in Remembered._fields))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError:
         return None
 
 
-def save(path: Path, content: Remembered) -> None:
-    """Write a cache file; a folder that cannot be written costs the cache, not the run."""
+def load(path: Path | None) -> Remembered | None:
+    """The cache file's content; None where there is none, or none that is sound."""
+    if path is None:
+        return None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
-            try:
-                np.savez(file, **content._asdict())
-            except BaseException:
-                Path(file.name).unlink()
-                raise
-        os.replace(file.name, path)
-    except OSError:
+        with open_regular(path, _LARGEST) as file, np.load(file, allow_pickle=False) as columns:
+            content = Remembered(*(columns[column] for column in Remembered._fields))
+            checksum = columns[_CHECKSUM]
+    except Exception:  # numpy and zipfile raise whatever the damage makes them raise
+        return None
+    return content if content.is_sound() and np.array_equal(checksum, content.digest()) else None
+
+
+def save(path: Path | None, content: Remembered) -> None:
+    """Write a cache file; a folder that cannot be written costs the cache, not the run."""
+    if path is None:
         return
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as building, building.open("wb") as file:
+            np.savez(file, **content._asdict(), **{_CHECKSUM: content.digest()})
 
 
 def reuse(old: Remembered, scan: Scan) -> Reused:

@@ -1,13 +1,15 @@
 """The split file: beside index files, the JSON that says how they were made, of which data, and what they must hold.
 
-``<name>.split.json`` binds one or more CSVs in its folder (by SHA-256) to a listing (by its fingerprint). The listing's
-names lie beside it, compressed, once for all splits of one listing: only to say which file differs.
+``<name>.split.json`` binds one or more CSVs in its folder (by SHA-256) to a listing (by its fingerprint), and holds a
+digest of itself. The listing's names lie beside it, compressed, once for all splits of one listing: only to say which
+file differs.
 """
 
 import gzip
 import hashlib
 import json
 import os
+import re
 import zlib
 from collections.abc import Iterable, Mapping
 from itertools import groupby
@@ -15,17 +17,25 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.errors import DataError
+from pipelines.files import read_regular
 from pipelines.samples.folder_scan import shown
 from pipelines.samples.listing import Listing
 from pipelines.samples.path_table import Paths
 
 VERSION = 1
 SUFFIX = ".split.json"
+_LARGEST = 64 << 20
+"""Bytes of a split file; half a million classes."""
+_LARGEST_NAMES = 1 << 30
+"""Bytes of a names file, compressed or not; some 30 million images."""
+_LONGEST_PATH = 4096
+"""Bytes, on Linux."""
+_SHA256 = re.compile("[0-9a-f]{64}")
 
 
 def describe(listing: Listing, rule: Mapping[str, Any], command: str, files: Mapping[str, bytes]) -> dict[str, Any]:
     """What a split file says of ``files`` (name → content); ``rule`` holds the seed and all other parameters."""
-    return {
+    content = {
         "version": VERSION,
         "command": command,
         "rule": dict(rule),
@@ -40,6 +50,7 @@ def describe(listing: Listing, rule: Mapping[str, Any], command: str, files: Map
             for name, content in files.items()
         },
     }
+    return content | {"digest": _digest(content)}
 
 
 def names_file(fingerprint: str) -> str:
@@ -77,20 +88,58 @@ def check_index_file(csv: Path, content: bytes, listing: Listing) -> None:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content: dict[str, Any] = json.loads(path.read_bytes())
-        version = content["version"]
-        if version != VERSION:
-            raise DataError(f"{path} has format {version}, this program reads {VERSION}. Make the split again with it.")
-        listing = content["listing"]
-        _ = content["command"], listing["fingerprint"], listing["images"], listing["names"], listing["classes"].items()
-        _ = [stated["sha256"] for stated in content["files"].values()]
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        if isinstance(error, DataError):
-            raise
+        content = json.loads(read_regular(path, _LARGEST))
+        problem = _problem(content)
+    except OSError as error:
         raise DataError(
-            f"{path} is not what tools/make_splits.py writes: {error!r}. Remove it or restore it."
+            f"Cannot read the split file {path}: {error.strerror or error}. Restore or remove it."
         ) from error
+    except (ValueError, RecursionError) as error:
+        content, problem = None, f"it is no JSON ({error})"
+    if isinstance(content, dict) and type(content.get("version")) is int and content["version"] != VERSION:
+        raise DataError(
+            f"{path} has format {content['version']}, this program reads {VERSION}. Make the split again with it."
+        )
+    if problem:
+        raise DataError(
+            f"{path} is not what tools/make_splits.py writes: {problem}. "
+            "Restore it, make the split again, or remove it."
+        )
     return content
+
+
+def _problem(content: Any) -> str:
+    """What is wrong with the content of a split file, by keys, types, values and digest; empty where nothing is."""
+    if not isinstance(content, dict):
+        return "it is no JSON object"
+    whole = {"version": int, "command": str, "rule": dict, "listing": dict, "files": dict}
+    of_listing = {"fingerprint": str, "images": int, "names": str, "classes": dict}
+    if wrong := _without(content, whole) or _without(content["listing"], of_listing):
+        return f"{wrong} is missing or of the wrong type"
+    listing = content["listing"]
+    if not _SHA256.fullmatch(listing["fingerprint"]) or listing["names"] != names_file(listing["fingerprint"]):
+        return "its fingerprint and the name of its names file do not belong together"
+    for folder, entry in listing["classes"].items():
+        if not (isinstance(entry, list) and [type(part) for part in entry] == [int, str] and entry[0] > 0):
+            return f"its class {folder!r} should have a number of images and a digest"
+    for name, entry in content["files"].items():
+        if not isinstance(entry, dict) or _without(entry, {"rows": int, "sha256": str}):
+            return f"its file {name!r} should have rows and sha256"
+    # Splits that were made before the digest have none; no other key may stand in its place.
+    given = {key: value for key, value in content.items() if key != "digest"}
+    if unknown := given.keys() - whole.keys():
+        return f"it has an unknown entry {min(unknown)!r}"
+    return "" if content.get("digest", _digest(given)) == _digest(given) else "it was changed after it was written"
+
+
+def _without(content: Mapping[str, Any], types: Mapping[str, type]) -> str:
+    """The first key that ``content`` lacks, or has with a value of another type; empty where there is none."""
+    return next((repr(key) for key, kind in types.items() if type(content.get(key)) is not kind), "")
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    """SHA-256 of the content as JSON, however a file spells it."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _class_digests(paths: Iterable[str], labeled: bool) -> dict[str, list[Any]]:
@@ -123,11 +172,14 @@ def _difference(folder: Path, stated: Mapping[str, Any], listing: Listing) -> st
 
 def _stored_names(folder: Path, stated: Mapping[str, Any]) -> list[bytes] | None:
     """The names of the listing that a split was made for; None where they are gone or are those of another."""
+    longest = min(stated["images"] * (_LONGEST_PATH + 1), _LARGEST_NAMES)
+    unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)  # gzip's format
     try:
-        joined = gzip.decompress((folder / stated["names"]).read_bytes())
-    except (OSError, EOFError, zlib.error):
+        joined = unpacker.decompress(read_regular(folder / stated["names"], _LARGEST_NAMES), longest)
+    except (OSError, zlib.error):
         return None
-    return joined.split(b"\0")[:-1] if hashlib.sha256(joined).hexdigest() == stated["fingerprint"] else None
+    same = unpacker.eof and hashlib.sha256(joined).hexdigest() == stated["fingerprint"]
+    return joined.split(b"\0")[:-1] if same else None
 
 
 def _differing_class(before: Mapping[str, list[Any]], now: Mapping[str, list[Any]], why: str) -> str:

@@ -23,7 +23,7 @@ OPTIONAL = {
     "faiss": {"debiaspl/evaluation/knn.py"},
     "open_clip": {"tools/make_clip_targets.py"},
     "timm": {"debiaspl/models/timm.py"},
-    "safetensors": {"debiaspl/import_weights.py"},
+    "safetensors": {"debiaspl/weights_file.py"},
 }
 
 

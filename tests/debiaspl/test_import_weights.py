@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import json
+import os
 import sys
 
 import pytest
@@ -39,6 +40,14 @@ def prefixed(prefix, state):
 
 def heads(*names):
     return {f"{name}.{part}": torch.ones(2) for name in names for part in ("weight", "bias")}
+
+
+def str_of_keys(value):
+    return "+".join(value) if isinstance(value, dict) else ""
+
+
+def changed(change, names=("layer1.0.conv2.weight",)):
+    return {name: change(value) if name in names else value for name, value in MINE.items()}
 
 
 MINE, OTHER = random_state(seed=1), random_state(seed=2)
@@ -88,6 +97,60 @@ LAYOUTS = {
         "state_dict.",
         {"state_dict_ema": SIZE + 2, "fc": 2},
     ),
+    "fixmatch, average first": ({"ema_state_dict": OTHER, "state_dict": MINE}, "state_dict.", {"ema_state_dict": SIZE}),
+    "byol, target first": (
+        {"model": prefixed("module.target_network.", OTHER) | prefixed("module.online_network.", MINE)},
+        "model.module.online_network.",
+        {"target_network": SIZE},
+    ),
+    "byol of lucidrains": (
+        prefixed("target_encoder.net.", OTHER)
+        | prefixed("online_encoder.net.", MINE)
+        | heads("online_predictor.net.0"),
+        "online_encoder.net.",
+        {"target_encoder": SIZE, "online_predictor": 2},
+    ),
+    "dino, teacher first": (
+        {"teacher": prefixed("backbone.", OTHER), "student": prefixed("module.backbone.", MINE), "epoch": 3},
+        "student.module.backbone.",
+        {"teacher": SIZE},
+    ),
+    "moco v3": (
+        {
+            "state_dict": prefixed("module.momentum_encoder.", OTHER)
+            | prefixed("module.base_encoder.", MINE)
+            | heads("module.predictor.0")
+        },
+        "state_dict.module.base_encoder.",
+        {"momentum_encoder": SIZE, "predictor": 2},
+    ),
+    "solo-learn": (
+        {"state_dict": prefixed("momentum_backbone.", OTHER) | prefixed("backbone.", MINE)},
+        "state_dict.backbone.",
+        {"momentum_backbone": SIZE},
+    ),
+    "lightly": (
+        {"state_dict": prefixed("teacher_backbone.", OTHER) | prefixed("student_backbone.", MINE)},
+        "state_dict.student_backbone.",
+        {"teacher_backbone": SIZE},
+    ),
+    "lightning, average first": (
+        {"state_dict": prefixed("ema_model.module.", OTHER) | prefixed("model.", MINE)},
+        "state_dict.model.",
+        {"ema_model": SIZE},
+    ),
+    "torchvision's references": (
+        {"model_ema": prefixed("module.", OTHER), "model": prefixed("module.", MINE)},
+        "model.module.",
+        {"model_ema": SIZE},
+    ),
+    "words in capitals": ({"modelEMA": OTHER, "net": MINE}, "net.", {"modelEMA": SIZE}),
+    "a shadow, and a schema that is no EMA": (
+        {"shadow": OTHER, "schema": MINE},
+        "schema.",
+        {"shadow": SIZE},
+    ),
+    "the average of a network without a prefix": (prefixed("averaged.", OTHER) | MINE, "", {"averaged": SIZE}),
     "only an average": ({"teacher": prefixed("backbone.", MINE)}, "teacher.backbone.", {}),
 }
 
@@ -112,15 +175,41 @@ def test_the_account_says_what_was_left(tmp_path):
     torch.save(LAYOUTS["moco v2"][0], tmp_path / "moco.pth.tar")
     account = import_weights(build_trunk(ARCH, 32)[0], tmp_path / "moco.pth.tar")
     assert str(account) == (
-        f"{SIZE} tensors used, from state_dict.module.encoder_q.*; {SIZE + 11} left (4 of fc, {SIZE + 4} of encoder_k, "
-        "queue, queue_ptr, optimizer); 0 of the trunk not in the file"
+        f"{SIZE} tensors used, from state_dict.module.encoder_q.* (the trained network, before its moving average "
+        f"state_dict.module.encoder_k.*); {SIZE + 11} left (4 of fc, {SIZE + 4} of encoder_k, queue, queue_ptr, "
+        "optimizer); 0 of the trunk not in the file"
     )
     account.write(tmp_path / "init.json", weights="moco.pth.tar")
     written = json.loads((tmp_path / "init.json").read_text())
     assert written["weights"] == "moco.pth.tar"
+    assert written["why"] == "the trained network, before its moving average state_dict.module.encoder_k.*"
     assert written["renamed"]["state_dict.module.encoder_q.conv1.weight"] == "conv1.weight"
     assert "state_dict.module.queue_ptr" in written["left"]
     assert len(written["used"]) + len(written["left"]) == 2 * SIZE + 11
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        ({"net": MINE}, ""),
+        ({"teacher": MINE}, "a moving average by its name"),
+        ({"teacher": MINE, "ema": OTHER}, "a moving average by its name; before ema.*"),
+        ({"one": MINE, "two": OTHER}, "the first of several, before two.*"),
+        ({"aux": OTHER, "main": MINE}, "the trained network by its name, before aux.*"),
+        (
+            {"ema": OTHER, "one": MINE, "two": OTHER},
+            "the trained network, before its moving average ema.*; the first of several, before two.*",
+        ),
+    ],
+    ids=str_of_keys,
+)
+def test_the_account_says_why_this_network(tmp_path, content, why):
+    torch.save(content, tmp_path / "weights.pth")
+    trunk, _ = build_trunk(ARCH, 32)
+    account = import_weights(trunk, tmp_path / "weights.pth")
+    assert account.why == why
+    assert (f" ({why})" in str(account)) == bool(why)
+    assert torch.equal(trunk.state_dict()["conv1.weight"], MINE["conv1.weight"])
 
 
 @pytest.mark.parametrize("arch", ["resnet18", "resnet50"])
@@ -258,6 +347,72 @@ def test_misfits_are_refused_and_change_nothing(tmp_path, problem, capsys):
     caught.match(message)
     assert all(torch.equal(value, before[name]) for name, value in trunk.state_dict().items())
     assert capsys.readouterr().out == ""
+
+
+# what is wrong → content of the file, and what the message says
+NONSENSE = {
+    "NaN": (changed(lambda v: v * float("nan")), "NaN or infinite numbers in layer1.0.conv2.weight. Take"),
+    "one infinite number": (
+        changed(lambda v: v.flatten().index_fill(0, torch.tensor([7]), float("-inf")).view(v.shape)),
+        "NaN or infinite numbers in layer1.0.conv2.weight. Take a file from before its training diverged. Or give",
+    ),
+    "too large for float32": (
+        changed(lambda v: v.double() * 1e300),
+        "NaN or infinite numbers in layer1.0.conv2.weight. Take",
+    ),
+    "whole numbers": (changed(lambda v: v.to(torch.int8)), "torch.int8, not floating-point numbers, in layer1"),
+    "bits": (changed(lambda v: v > 0), "torch.bool, not floating-point numbers, in layer1"),
+    "complex numbers": (
+        changed(lambda v: v.to(torch.complex64)),
+        "complex numbers (torch.complex64) in layer1.0.conv2.weight. Save",
+    ),
+    "sparse": (
+        changed(lambda v: v.to_sparse()),
+        "no plain table of numbers (sparse, or without values) in layer1.0.conv2.weight. Save",
+    ),
+    "no values": (
+        changed(lambda v: v.to("meta")),
+        "no plain table of numbers (sparse, or without values) in layer1.0.conv2.weight. Save",
+    ),
+    "a complex counter": (
+        changed(lambda v: v.to(torch.complex64), ["bn1.num_batches_tracked"]),
+        "complex numbers (torch.complex64) in bn1.num_batches_tracked. Save",
+    ),
+    "all of it, under a prefix": (
+        prefixed("module.", {name: v.double() * float("inf") for name, v in MINE.items()}),
+        "NaN or infinite numbers in module.conv1.weight, module.bn1.weight, module.bn1.bias, …",
+    ),
+}
+
+
+@pytest.mark.parametrize("problem", NONSENSE)
+def test_nonsense_is_refused_by_name_and_changes_nothing(tmp_path, problem):
+    content, message = NONSENSE[problem]
+    torch.save(content, tmp_path / "weights.pth")
+    trunk, _ = build_trunk(ARCH, 32)
+    before = {name: value.clone() for name, value in trunk.state_dict().items()}
+    with pytest.raises(WeightsError) as caught:
+        import_weights(trunk, tmp_path / "weights.pth")
+    assert str(caught.value).startswith(f"{tmp_path / 'weights.pth'} cannot be used: {message}")
+    assert str(caught.value).endswith(" Or give another --init.")
+    assert all(torch.equal(value, before[name]) for name, value in trunk.state_dict().items())
+
+
+def test_nonsense_that_is_not_used_does_not_matter(tmp_path):
+    content = {"ema": {name: value * float("nan") for name, value in MINE.items()}, "net": MINE} | heads("net.fc")
+    torch.save(content | {"step": torch.tensor(3)}, tmp_path / "weights.pth")
+    assert import_weights(build_trunk(ARCH, 32)[0], tmp_path / "weights.pth").prefix == "net."
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("suffix", ["pth", "safetensors"])
+def test_what_is_no_regular_file_is_not_waited_for(tmp_path, suffix):
+    os.mkfifo(tmp_path / f"pipe.{suffix}")
+    (tmp_path / f"device.{suffix}").symlink_to("/dev/zero")
+    (tmp_path / f"folder.{suffix}").mkdir()
+    for path in tmp_path.iterdir():
+        with pytest.raises(WeightsError, match=f"Cannot read {path}: not a regular file"):
+            import_weights(build_trunk(ARCH, 32)[0], path)
 
 
 @pytest.mark.parametrize("suffix", ["pth", "safetensors"])

@@ -17,6 +17,7 @@ from pipelines.order import Draws, Stream, TrainingOrder
 from pipelines.samples.listing import list_images
 from pipelines.sources.options import Resources
 from pipelines.views import TrainingViews
+from tests.support.damaged_files import FILES, count_outcomes
 from tests.support.images import mixed_data
 from tests.support.killed_conversion import assert_kills_do_not_matter
 from tests.support.leaks import assert_nothing_grows
@@ -52,6 +53,14 @@ def test_twenty_kills_and_resumes_end_in_the_same_bits(demo_data, tmp_path):
 
 def test_fifty_kills_of_a_conversion_end_in_the_same_bytes(tmp_path):
     assert_kills_do_not_matter(mixed_data(tmp_path / "data"), kills=50)
+
+
+@pytest.mark.parametrize("make", FILES, ids=lambda make: make.__name__)
+def test_five_hundred_damaged_copies(make, tmp_path, monkeypatch):
+    """Each is refused in words, or means what the whole file means."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    outcomes = count_outcomes(make(tmp_path), copies=500, seed=1)
+    assert outcomes == (0, 500) or outcomes.refused > 250
 
 
 def test_two_thousand_random_views_equal_pillow():

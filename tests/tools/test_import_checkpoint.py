@@ -34,3 +34,11 @@ def test_a_file_that_fits(load_script, weights, tmp_path, capsys):
 def test_a_file_that_does_not(load_script, weights, capsys, arch, message):
     assert load_script("tools/import_checkpoint.py").main([str(weights), "--arch", arch]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_names_that_cannot_be_written(load_script, weights, capsys):
+    names = weights / "names.json"
+    assert load_script("tools/import_checkpoint.py").main(
+        [str(weights), "--arch", "resnet8-small", "--names", str(names)]
+    ) == 2  # fmt: skip
+    assert capsys.readouterr().err == f"error: Cannot write {names}: Not a directory. Name another --names\n"

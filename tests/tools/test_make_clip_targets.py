@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from pipelines.samples.index_file import read_index_file
 from pipelines.samples.listing import list_images
-from pipelines.samples.split import read_index_file, read_split
+from pipelines.samples.split import read_split
 
 TINY = {
     "embed_dim": 16,
@@ -104,3 +105,15 @@ def test_missing_open_clip_is_said(load_script, data, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "open_clip", None)
     assert load_script("tools/make_clip_targets.py").main(["--data", str(data)]) == 2
     assert "pip install -e '.[clip]'" in capsys.readouterr().err
+
+
+def test_a_file_in_place_of_the_index_folder_is_told_before_clip_is_loaded(load_script, data, capsys, monkeypatch):
+    shutil.rmtree(data / "indexes")
+    (data / "indexes").write_text("precious")
+    script = load_script("tools/make_clip_targets.py")
+    monkeypatch.setattr(script, "predict", lambda *_: pytest.fail("CLIP was asked"))
+    assert script.main(["--data", str(data)]) == 2
+    assert capsys.readouterr().err == (
+        f"error: Cannot write to {data / 'indexes'}: File exists. Make room for this folder there.\n"
+    )
+    assert (data / "indexes").read_text() == "precious"

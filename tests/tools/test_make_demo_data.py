@@ -152,7 +152,22 @@ def test_it_does_not_replace_what_others_made(
     )
 
 
-def test_a_failure_leaves_what_was_there(tool: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("below", ["x", "x/y/z"])
+def test_a_path_below_a_file_is_one_sentence(
+    tool: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str], below: str
+) -> None:
+    (tmp_path / "file").write_text("precious")
+    out = tmp_path / "file" / below
+    assert make(tool, out) == 2
+    reason = "File exists" if below == "x" else "Not a directory"
+    assert capsys.readouterr().err == f"error: Cannot write to {out}: {reason}. Name another folder with --out\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    assert (tmp_path / "file").read_text() == "precious"
+
+
+def test_a_failure_leaves_what_was_there(
+    tool: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "demo"
     assert make(tool, out, seed="5") == 0
     before = digest(tmp_path)
@@ -164,8 +179,8 @@ def test_a_failure_leaves_what_was_there(tool: ModuleType, tmp_path: Path, monke
             raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(tool, "_write_jpeg", full)
-    with pytest.raises(OSError, match="No space left"):
-        make(tool, out)
+    assert make(tool, out) == 2
+    assert f"Cannot write to {out}: No space left on device. Name another" in capsys.readouterr().err
     assert len(written) == 30
     assert digest(tmp_path) == before
 

@@ -323,6 +323,15 @@ def test_a_failure_leaves_no_split_file_beside_other_files(
     assert not list((data / "indexes").glob(".*"))
 
 
+def test_a_folder_below_a_file_is_one_sentence(
+    tool: ModuleType, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("precious")
+    for out, reason in ((tmp_path / "file", "File exists"), (tmp_path / "file" / "x" / "y", "Not a directory")):
+        assert tool.main(["percent", "20", "--data", str(data), "--out", str(out)]) == 2
+        assert capsys.readouterr().err == f"error: Cannot write to {out}: {reason}. Name another folder with --out\n"
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -12,8 +12,10 @@ import pytest
 import torch
 
 from pipelines.errors import DataError
+from pipelines.samples.clip_file import read_clip_file
+from pipelines.samples.index_file import read_index_file
 from pipelines.samples.listing import Listing
-from pipelines.samples.split import UNKNOWN, Split, find_file, read_clip_file, read_index_file, read_split
+from pipelines.samples.split import UNKNOWN, Split, find_file, read_split
 
 N, CLASSES = 12, 4
 
@@ -166,14 +168,20 @@ def test_ranked_files_of_other_types(tmp_path: Path, kind: str) -> None:
 # --- errors of index files --------------------------------------------------------------------------------------------
 
 WHOLE = f"must be a whole number from 0 to {N - 1} ({N} images in the listing)"
+SHARE = "must be a number from 0 to 1"
 CLASS = f"must be a whole number from 0 to {CLASSES - 1} ({CLASSES} classes)"
 
 
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        (["index", "1"], "has no column 'Index' (its columns: index)"),
-        (["1", "2"], "has no column 'Index' (its columns: 1)"),
+        (["index", "1"], "has no column 'Index' (its columns: 'index'). Did you mean 'Index' by 'index'? Rename"),
+        ([",Idx", "0,1"], "has no column 'Index' (its columns: '', 'Idx'). Did you mean 'Index' by 'Idx'?"),
+        (["Probs, Index", "0,1"], "(its columns: 'Probs', ' Index'). Did you mean 'Index' by ' Index'?"),
+        (["Index,pseudo_label", "0,1"], "has no column 'PseudoLabel' (its columns: 'Index', 'pseudo_label'). Did you"),
+        (["Index,Prob", "0,1"], "Did you mean 'Probs' by 'Prob'?"),
+        (["Index,Index", "0,1"], "has the column 'Index' more than once"),
+        (["1", "2"], "has no column 'Index' (its columns: '1')"),
         ([""], "has no column 'Index' (its columns: none)"),
         (["Index"], "lists no sample"),
         (["Index", "3", "12"], f", line 3: Index is '12', but {WHOLE}"),
@@ -183,23 +191,30 @@ CLASS = f"must be a whole number from 0 to {CLASSES - 1} ({CLASSES} classes)"
         (["Index", "nan"], f", line 2: Index is 'nan', but {WHOLE}"),
         (["Index", "inf"], f", line 2: Index is 'inf', but {WHOLE}"),
         ([",Index", "0,"], f", line 2: Index is '', but {WHOLE}"),
-        ([",Index", "0"], f", line 2: Index is None, but {WHOLE}"),
+        (["Index", "1_0"], f", line 2: Index is '1_0', but {WHOLE}"),
+        (["Index", "1e0"], f", line 2: Index is '1e0', but {WHOLE}"),
+        (["Index", "\N{FULLWIDTH DIGIT ONE}"], f", line 2: Index is '\N{FULLWIDTH DIGIT ONE}', but {WHOLE}"),
+        (["Index", "1" * 5000], f", line 2: Index is '{'1' * 5000}', but {WHOLE}"),
+        ([",Index", "0,1", "", "7"], ", line 4: it has no cell for Index (the line: '7')"),
+        (["Index", "0", "1,2"], ", line 3: it has 2 cells, but the header has 1"),
+        (["Index,Note", '0,"never closed', "1,x"], "unexpected end of data"),
         (["Index", "3", "1", "3.0"], "lists sample 3 more than once"),
         (["Index,PseudoLabel", "3,4"], f", line 2: PseudoLabel is '4', but {CLASS}"),
         (["Index,PseudoLabel", "3,0", "4,-1"], f", line 3: PseudoLabel is '-1', but {CLASS}"),
         (["Index,PseudoLabel", "3,cat"], f", line 2: PseudoLabel is 'cat', but {CLASS}"),
-        (["Index,Probs", "3,1.01"], "column Probs must lie within 0 and 1"),
-        (["Index,Probs", "3,-0.01"], "column Probs must lie within 0 and 1"),
-        (["Index,Probs", "3,nan"], "column Probs must lie within 0 and 1"),
-        (["Index,Probs", "3,high"], "column Probs must hold numbers"),
-        (["Index,Probs", "3"], "column Probs must hold numbers"),
+        (["Index,Probs", "3,1.01"], f", line 2: Probs is '1.01', but {SHARE}"),
+        (["Index,Probs", "2,1", "3,-0.01"], f", line 3: Probs is '-0.01', but {SHARE}"),
+        (["Index,Probs", "3,nan"], f", line 2: Probs is 'nan', but {SHARE}"),
+        (["Index,Probs", "3,high"], f", line 2: Probs is 'high', but {SHARE}"),
+        (["Index,Probs", "3,0.1_5"], f", line 2: Probs is '0.1_5', but {SHARE}"),
+        (["Index,Probs", "3"], ", line 2: it has no cell for Probs"),
     ],
-    ids=lambda value: "/".join(value) if isinstance(value, list) else "",
+    ids=lambda value: "/".join(value)[:40] if isinstance(value, list) else "",
 )
 def test_wrong_index_files(listing: Listing, write: Write, lines: list[str], message: str) -> None:
     path = write(*lines)
     found = rejected(lambda: read_index_file(path, listing))
-    assert found.startswith(str(path))
+    assert str(path) in found
     assert message in found
 
 
@@ -210,13 +225,39 @@ def test_the_wrong_file_of_two_is_named(listing: Listing, write: Write) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [None, b"\xff\xfeI\x00n\x00", b"\x89PNG\r\n\x1a\n\x00\x00\xff\xfe"], ids=["missing", "UTF-16", "PNG"]
+    ("content", "reason"),
+    [
+        (None, "No such file or directory."),
+        (b"\xff\xfeI\x00n\x00", "Save it as a CSV in UTF-8."),
+        (b"\x89PNG\r\n\x1a\n\x00\x00\xff\xfe", "Save it as a CSV in UTF-8."),
+    ],
+    ids=["missing", "UTF-16", "PNG"],
 )
-def test_unreadable_index_files(listing: Listing, tmp_path: Path, content: bytes | None) -> None:
+def test_unreadable_index_files(listing: Listing, tmp_path: Path, content: bytes | None, reason: str) -> None:
     path = tmp_path / "index.csv"
     if content is not None:
         path.write_bytes(content)
-    assert rejected(lambda: read_index_file(path, listing)).startswith(f"Cannot read the index file {path}: ")
+    found = rejected(lambda: read_index_file(path, listing))
+    assert found.startswith(f"Cannot read the index file {path}: ")
+    assert found.endswith(reason)
+
+
+@pytest.mark.timeout(60)
+def test_what_is_no_regular_file_is_not_waited_for(listing: Listing, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "device").symlink_to("/dev/zero")
+    (tmp_path / "folder").mkdir()
+    with (tmp_path / "large").open("wb") as file:
+        file.truncate((1 << 30) + 1)  # a hole: it takes no room on the disk
+    for name in ("pipe", "device", "folder"):
+        path = tmp_path / name
+        assert rejected(lambda path=path: read_index_file(path, listing)) == (
+            f"Cannot read the index file {path}: not a regular file."
+        )
+        assert rejected(lambda path=path: read_clip_file(path, 3, CLASSES)) == (
+            f"Cannot read the CLIP predictions file {path}: not a regular file."
+        )
+    assert "large: larger than 1024 MiB" in rejected(lambda: read_index_file(tmp_path / "large", listing))
 
 
 @pytest.mark.parametrize("columns", ["Index", "Index,PseudoLabel", "Index,Probs"])
@@ -360,6 +401,11 @@ def test_clip_files_may_hold_numpy_arrays_but_no_nonsense(tmp_path: Path) -> Non
     for wrong, message in (
         ({"probs_list": probabilities * 100}, "within 0 and 1"),
         ({"probs_list": probabilities * np.nan}, "within 0 and 1"),
+        ({"probs_list": np.array([[0.9, 0.1], [0.6, -np.inf]])}, r"within 0 and 1 \(row 1 has -inf to 0\.6\)"),
+        ({"probs_list": torch.ones(2, 2, dtype=torch.complex64)}, r"floating-point .* torch\.complex64\)"),
+        ({"probs_list": torch.ones(2, 2, dtype=torch.int8)}, r"floating-point .* torch\.int8\)"),
+        ({"preds_list": torch.ones(2, 2, dtype=torch.bool)}, r"whole numbers .*\(got torch\.bool"),
+        ({"preds_list": ranked * np.nan}, "predicts class nan"),
         ({"preds_list": ranked + 0.5}, r"predicts class 1\.5"),
         ({"preds_list": ranked - 1}, "predicts class -1"),
         ({"preds_list": ranked[:, :0], "probs_list": probabilities[:, :0]}, "must hold"),

@@ -2,17 +2,21 @@
 
 import gzip
 import json
+import os
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from pipelines.errors import DataError
 from pipelines.samples import split_file
+from pipelines.samples.index_file import read_index_file
 from pipelines.samples.listing import Listing
-from pipelines.samples.split import read_index_file, read_split
+from pipelines.samples.split import read_split
 
 COMMAND = "python tools/make_splits.py percent 1 --seed 0"
 FILES = {"l.csv": b"Index\n4\n0\n", "u.csv": b"Index\n1\n2\n3\n"}
@@ -118,6 +122,106 @@ def test_a_damaged_split_file_is_named(folder: Path, listing: Listing, content: 
     (folder / "l.split.json").write_text(content)
     message = rejected(lambda: read_index_file(folder / "l.csv", listing))
     assert message.startswith(f"{folder / 'l.split.json'} is not what tools/make_splits.py writes")
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("kind", ["pipe", "folder", "device", "large"])
+def test_what_is_no_split_file_is_named(folder: Path, listing: Listing, kind: str) -> None:
+    path = folder / "l.split.json"
+    path.unlink()
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    else:
+        with path.open("wb") as file:
+            file.truncate((64 << 20) + 1)  # a hole: it takes no room on the disk
+    message = rejected(lambda: read_index_file(folder / "l.csv", listing))
+    reason = "larger than 64 MiB" if kind == "large" else "not a regular file"
+    assert message == f"Cannot read the split file {path}: {reason}. Restore or remove it."
+
+
+def entries(content: Any, at: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
+    """The paths to all values in JSON."""
+    items = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
+    return [(*at, key) for key, _ in items] + [path for key, value in items for path in entries(value, (*at, key))]
+
+
+def replaced(content: Any, path: tuple[str | int, ...], value: Any) -> Any:
+    result = json.loads(json.dumps(content))
+    inner = result
+    for key in path[:-1]:
+        inner = inner[key]
+    inner[path[-1]] = value
+    return result
+
+
+def test_every_value_is_of_its_type(folder: Path, listing: Listing) -> None:
+    """In files without a digest, as they were made before there was one: an error in words, or no matter."""
+    path = folder / "l.split.json"
+    described = json.loads(path.read_text())
+    del described["digest"]
+    refused = 0
+    for entry in entries(described):
+        for value in (None, True, -1, 1.5, 10**30, "", "../x", [], [1, 2], {}, {"a": None}):
+            path.write_text(json.dumps(replaced(described, entry, value)))
+            try:
+                assert read_index_file(folder / "l.csv", listing).index.tolist() == [4, 0]
+            except DataError:
+                refused += 1
+    assert refused > 100
+    for key in ("version", "command", "rule", "listing", "files"):
+        path.write_text(json.dumps({name: value for name, value in described.items() if name != key}))
+        message = rejected(lambda: read_index_file(folder / "l.csv", listing))
+        assert f"{key!r} is missing or of the wrong type" in message
+
+
+def test_any_change_of_a_split_file_is_noticed(folder: Path, listing: Listing) -> None:
+    path = folder / "l.split.json"
+    described = json.loads(path.read_text())
+    for entry in entries(described):
+        for value in (7, "of a text"):
+            path.write_text(json.dumps(replaced(described, entry, value)))
+            assert str(path) in rejected(lambda: read_index_file(folder / "l.csv", listing))
+    path.write_text(json.dumps(described | {"digset": described["digest"]}))
+    assert "unknown entry 'digset'" in rejected(lambda: read_index_file(folder / "l.csv", listing))
+    path.write_text(json.dumps(described, indent=7, sort_keys=True))  # only spelt in another way
+    assert read_index_file(folder / "l.csv", listing).index.tolist() == [4, 0]
+
+
+@pytest.mark.parametrize("name", ["../secret.gz", "/etc/passwd", "l.csv", "listing-0123456789abcdef.names.gz", ""])
+def test_only_the_names_file_of_the_listing_is_read(folder: Path, listing: Listing, name: str) -> None:
+    path = folder / "l.split.json"
+    described = replaced(json.loads(path.read_text()), ("listing", "names"), name)
+    del described["digest"]
+    path.write_text(json.dumps(described))
+    message = rejected(lambda: read_index_file(folder / "l.csv", listing_of(*NAMES[:4])))
+    assert message.startswith(f"{path} is not what tools/make_splits.py writes: its fingerprint and the name of its")
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("kind", ["pipe", "folder", "device", "bomb", "cut", "two members"])
+def test_a_names_file_that_is_none_costs_only_the_name(folder: Path, kind: str) -> None:
+    (path,) = folder.glob("*.names.gz")
+    whole = path.read_bytes()
+    path.unlink()
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    else:
+        bomb = gzip.compress(bytes(64 << 20))
+        path.write_bytes({"bomb": bomb, "cut": whole[:-4], "two members": bomb + whole}[kind])
+    tracemalloc.start()
+    message = rejected(lambda: read_index_file(folder / "l.csv", listing_of(*NAMES[:4])))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert f"the names are not in {path.name}" in message
+    assert peak < 8 << 20
 
 
 def test_a_split_file_of_a_later_format_is_named(folder: Path, listing: Listing) -> None:

@@ -1,0 +1,80 @@
+"""The tensors of a weights file, torch.save's or .safetensors, by name. Nothing in the file is executed."""
+
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pipelines.errors import MissingDependency, UserError
+from pipelines.files import open_regular, verify_archive
+
+
+class WeightsError(UserError):
+    """A weights file that cannot be used."""
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The file's tensors by name; those in tables within tables by the dotted path to them.
+
+    Raises WeightsError where it is missing, unreadable or damaged, or holds anything but tensors and plain values;
+    MissingDependency for a .safetensors file without that package.
+    """
+    load = _safetensors_loader(path) if path.suffix == ".safetensors" else _load_torch
+    try:
+        tensors = _flat(load(path))
+    except FileNotFoundError as error:
+        raise WeightsError(
+            f"There is no weights file {path}. Put it there, name another with --init, or start from random weights "
+            "with --init ''"
+        ) from error
+    except OSError as error:
+        raise WeightsError(f"Cannot read {path}: {error.strerror or error}.") from error
+    except pickle.UnpicklingError as error:
+        raise WeightsError(
+            f"{path} cannot be read as weights: it holds more than tensors, none of which is run here, or is damaged. "
+            "If you trust it, save its table of tensors alone: "
+            "content = torch.load(FILE, weights_only=False); torch.save(content['state_dict'], 'weights.pth')"
+        ) from error
+    except Exception as error:  # the libraries raise whatever the damage makes them raise
+        raise WeightsError(
+            f"{path} cannot be read as weights: it is damaged ({type(error).__name__}). Fetch it again."
+        ) from error
+    if not tensors:
+        raise WeightsError(f"{path} holds no table of weights.")
+    return tensors
+
+
+def _load_torch(path: Path) -> Any:
+    with open_regular(path) as file:
+        verify_archive(file)
+        return torch.load(file, map_location="cpu", weights_only=True)
+
+
+def _safetensors_loader(path: Path) -> Callable[[Path], Any]:
+    try:
+        from safetensors.torch import load_file  # optional: only for such files
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "safetensors":
+            raise
+        raise MissingDependency(
+            f"{path} needs safetensors, which is not installed. Run: pip install -e '.[timm]' (it comes with timm)"
+        ) from error
+
+    def load(file: Path) -> Any:
+        open_regular(file).close()  # load_file would wait for a pipe
+        return load_file(file)
+
+    return load
+
+
+def _flat(table: Any, prefix: str = "") -> dict[str, Tensor]:
+    tensors: dict[str, Tensor] = {}
+    for key, value in table.items() if isinstance(table, dict) else ():
+        if isinstance(value, Tensor):
+            tensors[f"{prefix}{key}"] = value
+        else:
+            tensors |= _flat(value, f"{prefix}{key}.")
+    return tensors
