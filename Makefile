@@ -1,18 +1,23 @@
-# make demo · make test · make soak · make bench · make lint — each does its own set-up, which is skipped when done.
+# make demo · test · soak · bench · docs · lint — each does its own set-up, which is skipped when done.
 VENV     := .venv
 PYTHON   := $(VENV)/bin/python
-PIPELINE ?= torchvision
 EXTRAS   := dev,knn,clip,timm
+PIPELINE ?= dali
 
-.PHONY: demo test soak bench lint setup clean
+.PHONY: demo test soak bench docs lint setup clean
 .DELETE_ON_ERROR:
 
-demo: setup  ## make the digits and train on them
+demo: setup  ## make the digits and train on them; PIPELINE=torchvision, dali or ffcv
 	$(PYTHON) tools/make_demo_data.py --out dataset/demo
 ifeq ($(PIPELINE),ffcv)
 	$(PYTHON) tools/convert_imagenet_to_ffcv.py --data dataset/demo
 endif
-	$(PYTHON) -m debiaspl.train --recipe demo --pipeline $(PIPELINE) --out runs/demo-$(PIPELINE) --resume auto
+	@pipeline=$(PIPELINE); \
+	if [ $(origin PIPELINE) = file ] && ! $(PYTHON) -c 'import nvidia.dali' 2>/dev/null; then \
+	    echo "DALI does not import here (no wheel?): the demo runs on --pipeline torchvision."; \
+	    pipeline=torchvision; \
+	fi; \
+	$(PYTHON) -m debiaspl.train --recipe demo --pipeline $$pipeline --out runs/demo-$$pipeline --resume auto
 
 test: lint  ## the tests
 	$(PYTHON) -m pytest
@@ -28,6 +33,10 @@ bench: setup  ## pixels of every pipeline, ways to resize, the loader with all i
 	$(PYTHON) -m bench ranks
 	$(PYTHON) -m bench convert --memory 1000 10000 100000
 
+docs: $(VENV)/.docs-done  ## the pages and the API reference as a site in build/site; any warning is an error
+	$(PYTHON) -m sphinx -q -n -W --keep-going -b html docs build/site
+	$(PYTHON) tools/check_site.py build/site
+
 lint: setup  ## style and types
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
@@ -38,6 +47,10 @@ setup: $(VENV)/.done
 # One install per state of pyproject.toml.
 $(VENV)/.done: pyproject.toml tools/install.sh
 	tools/install.sh $(VENV) $(EXTRAS)
+	touch $@
+
+$(VENV)/.docs-done: $(VENV)/.done
+	$(VENV)/bin/pip install -q -e ".[docs]"
 	touch $@
 
 clean:
