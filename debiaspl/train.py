@@ -12,9 +12,10 @@ from types import FrameType
 import torch
 
 from debiaspl import distributed, recipes
-from debiaspl.build import read_data
+from debiaspl.build import build_run
 from debiaspl.checkpoint import CheckpointError
 from debiaspl.config import Recipe
+from debiaspl.data import read_data
 from debiaspl.distributed import Ranks
 from debiaspl.dry_run import dry_run
 from debiaspl.logbook import print_results
@@ -32,7 +33,8 @@ recipes
 examples
   python -m debiaspl.train --recipe demo --pipeline torchvision     minutes on a laptop (make demo does it all)
   python -m debiaspl.train --pipeline dali                          imagenet-1p on dataset/imagenet
-  torchrun --nproc_per_node 8 -m debiaspl.train --recipe zero-shot  eight GPUs; 4, 2 or 1 run the same experiment
+  torchrun --standalone --nproc_per_node 8 -m debiaspl.train --recipe zero-shot
+                                                                    eight GPUs; 4, 2 or 1 run the same experiment
   python -m debiaspl.train --recipe demo --set science.tau=0        change any field that --print-config shows
   python -m debiaspl.train --resume auto                            go on where the last run stopped
 
@@ -132,7 +134,7 @@ def _train(recipe: Recipe, ranks: Ranks, resume: str | None) -> int:
     split, validation = read_data(recipe)
     folder = _folder_of(recipe)
     resuming = resume is not None and (resume != "auto" or (folder / CHECKPOINT).exists())
-    trainer = Trainer(recipe, split, validation, ranks, folder, resuming=resuming)
+    trainer = Trainer(build_run(recipe, split, validation, ranks, resuming=resuming), folder)
     try:
         _resume(trainer, resume)
         received: list[int] = []
