@@ -28,6 +28,7 @@ from pipelines.samples.split import Split
 
 
 def build_parser() -> argparse.ArgumentParser:
+    """Returns the command line's parser."""
     parser = argparse.ArgumentParser(prog="python -m debiaspl.evaluate", description=__doc__)
     parser.add_argument("checkpoint", type=Path, help="a run's last.pt")
     parser.add_argument("--data", help="data folder (default: the checkpoint's)")
@@ -40,6 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit code, 2 where something is to be mended."""
     parsed = build_parser().parse_args(arguments)
     try:
         content = read(parsed.checkpoint)
@@ -58,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _recipe_of(content: dict[str, Any], parsed: argparse.Namespace) -> Recipe:
-    """The recipe that a checkpoint was trained with, engine fields changed as asked."""
+    """Returns the recipe that a checkpoint was trained with, its engine fields changed as asked."""
     saved = content["recipe"]
     recipe = Recipe(saved["name"], _restored(Science, saved["science"]), _restored(Engine, saved["engine"]))
     flags = {"engine.data": parsed.data, "engine.pipeline": parsed.pipeline}
@@ -69,7 +71,7 @@ def _recipe_of(content: dict[str, Any], parsed: argparse.Namespace) -> Recipe:
 
 
 def _restored(section: type[Any], saved: dict[str, Any]) -> Any:
-    """A config section from its saved fields; fields of later versions keep their defaults."""
+    """Returns a config section from its saved fields; fields that were not saved keep their defaults."""
     known = {field.name for field in dataclasses.fields(section)}
     return section(**{name: value for name, value in saved.items() if name in known})
 
@@ -82,7 +84,7 @@ def _check_split(path: Path, content: dict[str, Any], split: Split) -> None:
 def _report(
     content: dict[str, Any], recipe: Recipe, split: Split, validation: Listing, ranks: Ranks, with_knn: bool
 ) -> None:
-    """Print accuracy, kNN accuracy and the bias of the teacher's pseudo-labels."""
+    """Prints accuracy, kNN accuracy and the bias of the teacher's pseudo-labels."""
     classes, dtype = len(validation.classes), compute_dtype(recipe, ranks)
     models: dict[str, Classifier] = {}
     for name in ("student", "teacher"):
@@ -110,7 +112,7 @@ def _report(
 
 
 def _bias_table(content: dict[str, Any], split: Split) -> Table:
-    """How even p̂ and the last epoch's pseudo-labels are, and how far from the truth."""
+    """Returns a table of how even p̂ and the last epoch's pseudo-labels are, and how far from the truth."""
     counts = content["pseudo_labels"].double().numpy()
     truth = bias.true_counts(split)
     table = Table(title="Bias of p̂ and of the last epoch's pseudo-labels")
@@ -130,7 +132,7 @@ def _bias_table(content: dict[str, Any], split: Split) -> Table:
 def _knn(
     models: dict[str, Classifier], recipe: Recipe, split: Split, validation: Listing, ranks: Ranks
 ) -> dict[str, float]:
-    """kNN accuracy of each model's features on the validation set, the labeled images being the bank."""
+    """Returns the kNN accuracy of each model's features on the validation set; the labeled images are the bank."""
     from debiaspl.evaluation.knn import extract_features, knn_accuracy  # needs faiss: only where it is asked for
 
     alone = replace(ranks, rank=0, world=1)  # every rank sees all images: neighbours cannot be summed up

@@ -52,7 +52,7 @@ exit codes: 0 done; 2 something to mend, said in one message; 128 + n stopped an
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The command line: ten flags at most beside --help (a test counts), everything else is a field for --set."""
+    """Returns the command line's parser: at most ten flags beside --help, as a test counts; all else is for --set."""
     rows = "\n".join(
         f"  {name:<22}{(function.__doc__ or '').strip().splitlines()[0]}" for name, function in recipes.RECIPES.items()
     )
@@ -78,7 +78,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def chosen_recipe(arguments: argparse.Namespace) -> Recipe:
-    """The recipe with the flags and --set applied; --set wins."""
+    """Returns the recipe with the flags and --set applied; --set wins."""
     flags = {
         "engine.pipeline": arguments.pipeline,
         "engine.data": arguments.data,
@@ -91,6 +91,7 @@ def chosen_recipe(arguments: argparse.Namespace) -> Recipe:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit code, as --help lists them."""
     parsed = build_parser().parse_args(arguments)
     try:
         recipe = chosen_recipe(parsed)
@@ -124,7 +125,7 @@ def _write_list(files: list[str], folder: Path) -> Path:
 
 
 def _train(recipe: Recipe, ranks: Ranks, resume: str | None) -> int:
-    """Run to the end, or to the signal that stops it; the exit code."""
+    """Trains to the end, or to the signal that stops it; returns the exit code."""
     if recipe.engine.deterministic:
         torch.use_deterministic_algorithms(True)
         torch.backends.cudnn.benchmark = False
@@ -165,7 +166,7 @@ def _train(recipe: Recipe, ranks: Ranks, resume: str | None) -> int:
 
 
 def _resume(trainer: Trainer, resume: str | None) -> None:
-    """Load the checkpoint that --resume means; without it, refuse to overwrite one."""
+    """Loads the checkpoint that --resume means; raises CheckpointError where one would be overwritten."""
     own = trainer.checkpoint_path
     if resume is None and own.exists():
         raise CheckpointError(f"{own} exists. Go on from it with --resume auto, or start anew with another --out.")
@@ -176,7 +177,7 @@ def _resume(trainer: Trainer, resume: str | None) -> None:
 
 
 def _print_config(recipe: Recipe) -> None:
-    """Every field, as --set takes it."""
+    """Prints every field as --set takes it."""
     print(f"# recipe {recipe.name}")
     for section in ("science", "engine"):
         for field in dataclasses.fields(getattr(recipe, section)):

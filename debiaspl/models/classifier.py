@@ -30,9 +30,10 @@ class Classifier(nn.Module):
             self.register_buffer(name, grey_levels.view(1, 3, 1, 1), persistent=False)
 
     def features(self, pixels: UInt8[Tensor, "n h w 3"]) -> Float[Tensor, "n f"]:
-        """Pooled features. NHWC pixels, permuted, *are* channels-last NCHW: nothing is copied but by the cast."""
+        """Returns pooled features. NHWC pixels, permuted, *are* channels-last NCHW: only the cast copies."""
         images = (pixels.permute(0, 3, 1, 2) - self.mean) / self.std
         return self.trunk(images)
 
     def forward(self, pixels: UInt8[Tensor, "n h w 3"]) -> Float[Tensor, "n c"]:
+        """Returns the logits of each class."""
         return self.head(self.dropout(self.features(pixels)))
