@@ -22,8 +22,6 @@ class Classifier(nn.Module):
         self.trunk, features = build_trunk(arch, size)
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(features, classes)
-        nn.init.normal_(self.head.weight, std=0.01)
-        nn.init.zeros_(self.head.bias)
         # Constants, not state: they are not saved, and no weights file brings its own.
         for name, values in zip(("mean", "std"), pixel_statistics(arch), strict=True):
             grey_levels = torch.tensor([value * 255 for value in values])  # of 0..255
