@@ -1,126 +1,98 @@
-"""The parts of a run, built from its recipe: data, tables, networks."""
+"""A run's parts, built from its recipe: networks and state, what training may know of each sample, and the step."""
 
-import os
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import nn
 from torch.amp import GradScaler
 
 from debiaspl.config import ConfigError, Recipe
+from debiaspl.data import TrainingData, ValidationData, open_training, open_validation, steps_per_epoch
 from debiaspl.distributed import Ranks
 from debiaspl.import_weights import Account, import_weights
 from debiaspl.models.classifier import Classifier
 from debiaspl.optim import build_optimizer
-from debiaspl.step import State, Tables
-from pipelines import keyed_random, open_source
-from pipelines.batch import Source
-from pipelines.errors import DataError
-from pipelines.feed import Feed
-from pipelines.order import EvaluationOrder, Stream, TrainingOrder
-from pipelines.samples.bad_files import BadFiles
-from pipelines.samples.listing import Listing, list_images
-from pipelines.samples.split import NoClipTargets, Split, find_file, read_split
-from pipelines.sources.options import Resources
+from debiaspl.step import State, Step, Tables
+from pipelines import keyed_random
+from pipelines.samples.listing import Listing
+from pipelines.samples.split import Split
 
 _INITIALISATION = 1001
 """Key word that sets the initial weights' draws apart from those of the data streams (pipelines.order.Stream)."""
 
 
-def read_data(recipe: Recipe) -> tuple[Split, Listing]:
-    """The training split and the validation listing below the data root."""
-    engine, root = recipe.engine, Path(recipe.engine.data)
-    train, validation = list_images(root / "train", on_bad="keep"), list_images(root / "val")
-    if train.classes != validation.classes:
-        differing = sorted(set(train.classes) ^ set(validation.classes))
-        raise DataError(f"{root}/train and {root}/val differ in their class folders: {', '.join(differing[:5])}.")
-    labeled = find_file(root, engine.labeled_csv, option="--set engine.labeled_csv=…")
-    unlabeled: Path | Listing
-    if engine.unlabeled:
-        unlabeled = list_images(root / engine.unlabeled, labeled=False, on_bad="keep")
-    else:
-        unlabeled = find_file(root, engine.unlabeled_csv, option="--set engine.unlabeled_csv=…")
-    clip_file = root / engine.clip_file if engine.clip_file else None
-    try:
-        return read_split(train, labeled, unlabeled, clip_file, use_clip=recipe.science.clip), validation
-    except NoClipTargets as error:
-        raise NoClipTargets(f"{error} Name the file with --set engine.clip_file=…") from error
+@dataclass(frozen=True)
+class Learner:
+    """What is trained, and the step that trains it."""
+
+    state: State
+    step: Step
+    dtype: torch.dtype
+    """Of convolutions and matrix products, in training and evaluation."""
+    imported: Account | None
+    """What became of each tensor of the weights file that the student's trunk started from, if there was one."""
 
 
-def unlabeled_beton(recipe: Recipe) -> Path:
-    """The converted images of the folder engine.unlabeled."""
-    engine = recipe.engine
-    folder = Path(engine.data, engine.unlabeled)
-    default = folder.parent / "ffcv" / f"{folder.name}.beton"
-    return Path(engine.data, engine.unlabeled_beton) if engine.unlabeled_beton else default
+@dataclass(frozen=True)
+class Run:
+    """All parts of a run on one rank, as debiaspl.trainer.Trainer takes them."""
+
+    recipe: Recipe
+    ranks: Ranks
+    learner: Learner
+    training: TrainingData
+    validation: ValidationData
+
+    def close(self) -> None:
+        """Closes the data sources."""
+        self.training.feed.close()
+        self.validation.source.close()
 
 
-def known_bad_files(recipe: Recipe, split: Split) -> tuple[BadFiles, BadFiles]:
-    """Where the labeled and the unlabeled source note undecodable files; the same, where they share a listing."""
-    limit, option = recipe.engine.bad_files, "engine.bad_files"
-    labeled = BadFiles(split.listing, limit, option=option)
-    same = split.unlabeled_listing is split.listing
-    return labeled, labeled if same else BadFiles(split.unlabeled_listing, limit, option=option)
+def build_run(recipe: Recipe, split: Split, validation: Listing, ranks: Ranks, *, resuming: bool = False) -> Run:
+    """Assembles a run; ``resuming``: a checkpoint follows, so the weights for the start are not needed."""
+    steps_per_epoch(recipe, split)  # a batch too large is said before anything is built
+    learner = build_learner(recipe, split, ranks, resuming=resuming)
+    training = open_training(recipe, split, ranks)
+    if not ranks.is_main:  # what the listing and the .beton tell, they tell every rank
+        training.new_bad_files()
+    return Run(recipe, ranks, learner, training, open_validation(recipe, validation, ranks))
 
 
-def open_feed(recipe: Recipe, split: Split, steps: int, ranks: Ranks, bad_files: tuple[BadFiles, BadFiles]) -> Feed:
-    """Labeled and unlabeled source of this rank, paired, with their ``bad_files``."""
-    science, engine = recipe.science, recipe.engine
-    shares = {"groups": science.groups, "rank": ranks.rank, "world": ranks.world}
-
-    def order(stream: Stream, batch: int, continuous: bool) -> TrainingOrder:
-        indices = split.labeled if stream == Stream.LABELED else split.unlabeled
-        return TrainingOrder(
-            indices, seed=science.seed, stream=stream, batch=batch, steps=steps, continuous=continuous, **shares
-        )
-
-    labeled = order(Stream.LABELED, science.labeled_batch, continuous=True)
-    unlabeled = order(Stream.UNLABELED, science.labeled_batch * science.mu, continuous=False)
-    own = replace(resources(recipe, engine.train_beton, ranks), bad_files=bad_files[0])
-    beton = own.beton if split.elsewhere is None else unlabeled_beton(recipe)
-    others = replace(own, beton=beton, bad_files=bad_files[1])
-    pipeline, options = engine.pipeline, recipe.source_options
-    return Feed(
-        open_source(pipeline, split.listing, labeled, science.labeled_views, own, options),
-        open_source(pipeline, split.unlabeled_listing, unlabeled, science.unlabeled_views, others, options),
-        prefetch=engine.prefetch,
+def build_learner(recipe: Recipe, split: Split, ranks: Ranks, *, resuming: bool = False) -> Learner:
+    """Builds state and step; unless ``resuming``, the student's trunk starts from the weights that the recipe names."""
+    state = build_state(recipe, len(split.listing.classes), ranks)
+    imported = None if resuming else _load_initial_weights(recipe, state, ranks)
+    dtype = compute_dtype(recipe, ranks)
+    step = Step(
+        state,
+        build_tables(split, ranks),
+        recipe.science,
+        ranks,
+        dtype=dtype,
+        compile=compiles(recipe, ranks),
+        cuda_graphs=recipe.engine.compile == "cuda-graphs",
     )
+    return Learner(state, step, dtype, imported)
 
 
-def open_validation(recipe: Recipe, validation: Listing, ranks: Ranks) -> Source:
-    """This rank's share of the validation images, in the evaluation view."""
-    order = EvaluationOrder(validation.indices, batch=recipe.engine.eval_batch, rank=ranks.rank, world=ranks.world)
-    own, view = resources(recipe, recipe.engine.val_beton, ranks), recipe.science.evaluation_view
-    return open_source(recipe.engine.pipeline, validation, order, view, own, recipe.source_options)
-
-
-def resources(recipe: Recipe, beton: str, ranks: Ranks) -> Resources:
-    """Returns what a run hands to one of its sources; ``beton`` is its converted file, below the data root."""
-    engine = recipe.engine
-    return Resources(
-        device=str(ranks.device),
-        threads=engine.threads or max(1, len(os.sched_getaffinity(0)) // ranks.local_world),
-        prefetch=engine.prefetch,
-        processes=ranks.local_world,
-        beton=Path(engine.data, beton),
-    )
+def build_network(recipe: Recipe, classes: int, ranks: Ranks, dropout: float = 0.0) -> Classifier:
+    """Returns a classifier of the recipe's architecture with random weights, channels-last on this rank's device."""
+    network = Classifier(recipe.science.arch, classes, dropout, recipe.science.size)
+    return network.to(ranks.device).to(memory_format=torch.channels_last)
 
 
 def build_state(recipe: Recipe, classes: int, ranks: Ranks) -> State:
-    """Student, teacher, optimizer, uniform p̂ and zero counts on this rank's device; the same on every rank.
+    """Returns student, teacher, optimizer, uniform p̂ and zero counts on this rank's device; the same on every rank.
 
-    The student's weights are random: ``load_init`` comes next. The teacher becomes the student's copy in Step.
+    The student's weights are random. The teacher becomes the student's copy in Step.
     """
     science = recipe.science
     torch.manual_seed(int(keyed_random.bits(science.seed, _INITIALISATION) >> 1))
-    student = Classifier(science.arch, classes, science.dropout, science.size)
-    teacher = Classifier(science.arch, classes, size=science.size)
-    for model in (student, teacher):
-        model.to(ranks.device).to(memory_format=torch.channels_last)
+    student = build_network(recipe, classes, ranks, science.dropout)
     return State(
         student=student,
-        teacher=teacher,
+        teacher=build_network(recipe, classes, ranks),
         optimizer=build_optimizer(student, science),
         phat=torch.full((science.phat_rows, classes), 1 / classes, device=ranks.device),
         pseudo_labels=torch.zeros(2, 2, classes, device=ranks.device),
@@ -128,18 +100,18 @@ def build_state(recipe: Recipe, classes: int, ranks: Ranks) -> State:
     )
 
 
-def load_init(recipe: Recipe, student: nn.Module, ranks: Ranks) -> Account | None:
-    """Fill the student's trunk from science.init, and say what became of the file's tensors; None without a file."""
+def _load_initial_weights(recipe: Recipe, state: State, ranks: Ranks) -> Account | None:
+    """Fills the student's trunk from science.init; returns what became of the file's tensors, None without a file."""
     if not recipe.science.init:
         return None
-    account = import_weights(student.get_submodule("trunk"), Path(recipe.science.init))
+    account = import_weights(state.student.get_submodule("trunk"), Path(recipe.science.init))
     if ranks.is_main:
         print(f"{recipe.science.init}: {account}")
     return account
 
 
 def build_tables(split: Split, ranks: Ranks) -> Tables:
-    """What training may know of each sample, on the device."""
+    """Returns what training may know of each sample, on the device."""
     clip = split.clip
     return Tables(
         labels=torch.from_numpy(split.labels).to(ranks.device),
@@ -149,7 +121,7 @@ def build_tables(split: Split, ranks: Ranks) -> Tables:
 
 
 def compute_dtype(recipe: Recipe, ranks: Ranks) -> torch.dtype:
-    """Of convolutions and matrix products."""
+    """Returns the dtype that convolutions and matrix products compute in."""
     wanted = recipe.engine.precision
     if wanted == "auto":
         wanted = "bfloat16" if ranks.device.type == "cuda" else "float32"
@@ -157,7 +129,7 @@ def compute_dtype(recipe: Recipe, ranks: Ranks) -> torch.dtype:
 
 
 def compiles(recipe: Recipe, ranks: Ranks) -> bool:
-    """Whether the step's passes are compiled."""
+    """Returns whether the step's passes are compiled; raises ConfigError where CUDA graphs need a GPU."""
     wanted, on_gpu = recipe.engine.compile, ranks.device.type == "cuda"
     if wanted == "cuda-graphs" and not on_gpu:
         raise ConfigError(
@@ -168,5 +140,5 @@ def compiles(recipe: Recipe, ranks: Ranks) -> bool:
 
 
 def one_group(recipe: Recipe) -> Recipe:
-    """The recipe with a single group per step: the smallest step there is."""
+    """Returns the recipe with a single group per step: the smallest step there is."""
     return replace(recipe, science=replace(recipe.science, labeled_batch=recipe.science.group))

@@ -35,7 +35,7 @@ class Progress:
 
 
 def save(path: Path, state: State, progress: Progress, recipe: Recipe, split_fingerprint: str, ranks: Ranks) -> None:
-    """Write a checkpoint from the main rank. Every rank must call it: p̂'s rows and the counts live on all."""
+    """Writes a checkpoint from the main rank. Every rank must call it: p̂'s rows and the counts live on all."""
     phat, pseudo_labels = gathered_phat(state, recipe, ranks), ranks.sum_(state.pseudo_labels.clone())
     if not ranks.is_main:
         return
@@ -58,7 +58,7 @@ def save(path: Path, state: State, progress: Progress, recipe: Recipe, split_fin
 
 
 def gathered_phat(state: State, recipe: Recipe, ranks: Ranks) -> torch.Tensor:
-    """All rows of p̂, each from the rank that keeps it up to date."""
+    """Returns all rows of p̂, each from the rank that keeps it up to date. Every rank must call it."""
     if len(state.phat) == 1:
         return state.phat.clone()
     own = torch.zeros_like(state.phat)
@@ -69,7 +69,7 @@ def gathered_phat(state: State, recipe: Recipe, ranks: Ranks) -> torch.Tensor:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The content of a checkpoint; nothing in it is executed."""
+    """Returns the content of a checkpoint, executing nothing of it; raises CheckpointError if it is none or damaged."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
@@ -84,9 +84,9 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def restore(path: Path, state: State, recipe: Recipe, split_fingerprint: str, ranks: Ranks) -> Progress:
-    """Load a checkpoint into ``state``; refuses one of another Science, split or format.
+    """Loads a checkpoint into ``state``; raises CheckpointError if it is of another Science, split or format.
 
-    Engine fields may differ; those that change bits are named.
+    Engine fields may differ; those that change bits are printed.
     """
     content = read(path)
     _refuse_other_science(path, content["recipe"]["science"], recipe)
@@ -109,7 +109,7 @@ def restore(path: Path, state: State, recipe: Recipe, split_fingerprint: str, ra
 
 
 def _restore_optimizer(state: State, saved: dict[str, Any]) -> None:
-    """Momentum buffers only: the learning rate follows from the step, all else from the recipe."""
+    """Loads the momentum buffers alone: the learning rate follows from the step, all else from the recipe."""
     parameters = list(state.student.parameters())
     for number, parameter in enumerate(parameters):
         momentum = saved["state"].get(number, {}).get("momentum_buffer")
@@ -130,7 +130,7 @@ def _refuse_other_science(path: Path, saved: dict[str, Any], recipe: Recipe) -> 
 
 
 def _name_changed_engine(saved: Recipe, recipe: Recipe) -> None:
-    """Prints what shapes bits and has changed: resuming so is allowed, but whoever compares bits wants to know."""
+    """Prints which fields that shape bits have changed: resuming so is allowed, but no longer bit-exact."""
     shaping = {
         "engine": ("pipeline", "device", "precision", "compile", "deterministic"),
         "dali": ("cut", "hw_decoder_load"),
@@ -146,5 +146,5 @@ def _name_changed_engine(saved: Recipe, recipe: Recipe) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """Tuples and lists alike."""
+    """Returns the value, a tuple as the list that a saved one has become."""
     return list(value) if isinstance(value, tuple | list) else value

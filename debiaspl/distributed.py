@@ -19,7 +19,7 @@ class SentTensors:
     work: dist.Work | None
 
     def write_back(self) -> None:
-        """Wait for the message (on a GPU only its stream waits) and put it into the tensors."""
+        """Waits for the message (on a GPU only its stream waits) and puts it into the tensors."""
         if self.work is not None:
             self.work.wait()
         parts = self.flat.split([tensor.numel() for tensor in self.tensors])
@@ -38,16 +38,17 @@ class Ranks:
 
     @property
     def is_main(self) -> bool:
+        """Whether this is rank 0, which prints, logs and saves."""
         return self.rank == 0
 
     def sum_(self, tensor: Tensor) -> Tensor:
-        """Sum over all ranks, in place."""
+        """Sums over all ranks, in place; returns the tensor."""
         if self.world > 1:
             dist.all_reduce(tensor)
         return tensor
 
     def send(self, tensors: list[Tensor]) -> list[SentTensors]:
-        """Rank 0's values of now, on their way to all ranks as one message per dtype. (On one rank: copies.)"""
+        """Sends rank 0's present values to all ranks, as one message per dtype; on one rank they are only copied."""
         sent = []
         for dtype in dict.fromkeys(tensor.dtype for tensor in tensors):
             alike = [tensor for tensor in tensors if tensor.dtype == dtype]
@@ -56,18 +57,22 @@ class Ranks:
         return sent
 
     def any(self, flag: bool) -> bool:
-        """Whether ``flag`` holds on any rank. Reads a value on the host."""
+        """Returns whether ``flag`` holds on any rank; with several, this reads a device value on the host."""
         if self.world == 1:
             return flag
         return bool(self.sum_(torch.tensor(float(flag), device=self.device)) > 0)
 
     def barrier(self) -> None:
+        """Waits until every rank is here."""
         if self.world > 1:
             dist.barrier()
 
 
 def join(device: str) -> Ranks:
-    """Join the run that torchrun started, or stand alone. ``device`` is 'auto', 'cpu' or 'cuda'."""
+    """Joins the run that torchrun started, or stands alone; ``device`` is 'auto', 'cpu' or 'cuda'.
+
+    Raises UserError where a GPU is asked for and there is none.
+    """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda" and not torch.cuda.is_available():
@@ -83,6 +88,6 @@ def join(device: str) -> Ranks:
 
 
 def leave() -> None:
-    """Leave the process group, if one was joined."""
+    """Leaves the process group, if one was joined."""
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()

@@ -7,27 +7,16 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from debiaspl.build import (
-    build_state,
-    build_tables,
-    compiles,
-    compute_dtype,
-    known_bad_files,
-    load_init,
-    one_group,
-    open_feed,
-    read_data,
-    unlabeled_beton,
-)
+from debiaspl.build import build_learner, one_group
 from debiaspl.config import Recipe
+from debiaspl.data import open_training, read_data, steps_per_epoch, unlabeled_beton
 from debiaspl.distributed import Ranks
-from debiaspl.step import METRICS, Step
-from debiaspl.trainer import steps_per_epoch
+from debiaspl.step import METRICS
 from pipelines.samples.split import Split
 
 
 def missing_files(recipe: Recipe) -> list[str]:
-    """Files and folders that a full run of this recipe needs and that are not there."""
+    """Returns the files and folders that a full run of this recipe needs and that are not there."""
     engine, root = recipe.engine, Path(recipe.engine.data)
     wanted: list[tuple[Path, ...]] = [(root / "train",), (root / "val",)]
     unlabeled = (engine.unlabeled,) if engine.unlabeled else engine.unlabeled_csv
@@ -43,7 +32,7 @@ def missing_files(recipe: Recipe) -> list[str]:
 
 
 def dry_run(recipe: Recipe, ranks: Ranks) -> None:
-    """Print what a run would do; raises as the run would where data is missing. Missing weights are only named."""
+    """Prints what a run would do; raises as the run would where data is missing. Missing weights are only named."""
     missing = missing_files(recipe)
     for name in missing:
         print(f"missing: {name}")
@@ -52,30 +41,19 @@ def dry_run(recipe: Recipe, ranks: Ranks) -> None:
     if recipe.science.init and not Path(recipe.science.init).exists():
         print("going on with random weights")
         recipe = replace(recipe, science=replace(recipe.science, init=""))
-    small = one_group(recipe)
-    bad_files = known_bad_files(recipe, split)
-    feed = open_feed(small, split, steps_per_epoch(small, split), replace(ranks, rank=0, world=1), bad_files)
+    small, alone = one_group(recipe), replace(ranks, rank=0, world=1)
+    training = open_training(small, split, alone)
     try:
-        batch = next(iter(feed))
+        batch = next(iter(training.feed))
     finally:
-        feed.close()
-    for name in [name for each in bad_files for name in each.news()]:  # none twice, where both are the same
+        training.feed.close()
+    for name in training.new_bad_files():
         print(f"cannot be decoded, replaced: {name}")
     table = _describe(recipe, split, len(validation), steps, accumulation)
     table.add_row("labeled views", f"{tuple(batch.labeled.pixels.shape)} {batch.labeled.pixels.dtype} per group")
     table.add_row("unlabeled views", f"{tuple(batch.unlabeled.pixels.shape)} {batch.unlabeled.pixels.dtype} per group")
 
-    state = build_state(small, len(split.listing.classes), ranks)
-    load_init(small, state.student, ranks)
-    step = Step(
-        state,
-        build_tables(split, ranks),
-        small.science,
-        replace(ranks, rank=0, world=1),
-        dtype=compute_dtype(recipe, ranks),
-        compile=compiles(recipe, ranks),
-        cuda_graphs=recipe.engine.compile == "cuda-graphs",
-    )
+    step = build_learner(small, split, alone).step
     started = time.perf_counter()
     values = dict(zip(METRICS, step([batch], 0).tolist(), strict=True))
     table.add_row("one group's step", f"{time.perf_counter() - started:.1f} s (the first one, not a speed)")

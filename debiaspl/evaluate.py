@@ -7,28 +7,27 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
 
 from debiaspl import distributed
-from debiaspl.build import compute_dtype, open_validation, read_data, resources
+from debiaspl.build import build_network, compute_dtype
 from debiaspl.checkpoint import CheckpointError, read
 from debiaspl.config import Recipe
+from debiaspl.data import open_labeled, open_validation, read_data
 from debiaspl.distributed import Ranks
 from debiaspl.evaluation import bias
 from debiaspl.evaluation.accuracy import evaluate
 from debiaspl.models.classifier import Classifier
-from debiaspl.overrides import override, restored
-from pipelines import open_source
+from debiaspl.overrides import override
 from pipelines.errors import UserError
-from pipelines.order import EvaluationOrder
 from pipelines.samples.listing import Listing
 from pipelines.samples.split import Split
 
 
 def build_parser() -> argparse.ArgumentParser:
+    """Returns the command line's parser."""
     parser = argparse.ArgumentParser(prog="python -m debiaspl.evaluate", description=__doc__)
     parser.add_argument("checkpoint", type=Path, help="a run's last.pt")
     parser.add_argument("--data", help="data folder (default: the checkpoint's)")
@@ -41,6 +40,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit code, 2 where something is to be mended."""
     parsed = build_parser().parse_args(arguments)
     try:
         content = read(parsed.checkpoint)
@@ -76,22 +76,20 @@ def _check_split(path: Path, content: dict[str, Any], split: Split) -> None:
 def _report(
     content: dict[str, Any], recipe: Recipe, split: Split, validation: Listing, ranks: Ranks, with_knn: bool
 ) -> None:
-    """Print accuracy, kNN accuracy and the bias of the teacher's pseudo-labels."""
+    """Prints accuracy, kNN accuracy and the bias of the teacher's pseudo-labels."""
     classes, dtype = len(validation.classes), compute_dtype(recipe, ranks)
     models: dict[str, Classifier] = {}
     for name in ("student", "teacher"):
-        models[name] = Classifier(recipe.science.arch, classes, size=recipe.science.size).to(ranks.device)
-        models[name].to(memory_format=torch.channels_last)
+        models[name] = build_network(recipe, classes, ranks)
         models[name].load_state_dict(content[name])
         models[name].eval()
 
-    source = open_validation(recipe, validation, ranks)
+    images = open_validation(recipe, validation, ranks)
     try:
-        labels = torch.from_numpy(validation.labels).to(ranks.device)
-        results = evaluate(models, source, labels, classes, ranks, dtype)
+        results = evaluate(models, images.source, images.labels, classes, ranks, dtype)
         knn = _knn(models, recipe, split, validation, ranks) if with_knn else {}
     finally:
-        source.close()
+        images.source.close()
     if not ranks.is_main:
         return
     table = Table(title=f"{recipe.name} after {content['progress']['step']} steps, %")
@@ -106,7 +104,7 @@ def _report(
 
 
 def _bias_table(content: dict[str, Any], split: Split) -> Table:
-    """How even p̂ and the last epoch's pseudo-labels are, and how far from the truth."""
+    """Returns a table of how even p̂ and the last epoch's pseudo-labels are, and how far from the truth."""
     counts = content["pseudo_labels"].double().numpy()
     truth = bias.true_counts(split)
     table = Table(title="Bias of p̂ and of the last epoch's pseudo-labels")
@@ -126,38 +124,27 @@ def _bias_table(content: dict[str, Any], split: Split) -> Table:
 def _knn(
     models: dict[str, Classifier], recipe: Recipe, split: Split, validation: Listing, ranks: Ranks
 ) -> dict[str, float]:
-    """kNN accuracy of each model's features on the validation set, the labeled images being the bank."""
+    """Returns the kNN accuracy of each model's features on the validation set; the labeled images are the bank."""
     from debiaspl.evaluation.knn import extract_features, knn_accuracy  # needs faiss: only where it is asked for
 
     alone = replace(ranks, rank=0, world=1)  # every rank sees all images: neighbours cannot be summed up
-    readable = np.setdiff1d(split.labeled, [*split.listing.bad])
-    order = EvaluationOrder(readable, batch=recipe.engine.eval_batch)
-    recipe = replace(recipe, ffcv=replace(recipe.ffcv, cache="page"))  # a few, read once
-    bank = open_source(
-        recipe.engine.pipeline,
-        split.listing,
-        order,
-        recipe.science.evaluation_view,
-        resources(recipe, recipe.engine.train_beton, alone),
-        recipe.source_options,
-    )
-    queries = open_validation(recipe, validation, alone)
+    bank, queries = open_labeled(recipe, split, alone), open_validation(recipe, validation, alone)
     try:
         result = {}
         for name, model in models.items():
             features, index = extract_features(model, bank, ranks.device)
-            asked, asked_index = extract_features(model, queries, ranks.device)
+            asked, asked_index = extract_features(model, queries.source, ranks.device)
             result[name] = knn_accuracy(
                 features,
                 torch.from_numpy(split.labels)[index],
                 asked,
-                torch.from_numpy(validation.labels)[asked_index],
+                queries.labels.cpu()[asked_index],
                 len(validation.classes),
             )
         return result
     finally:
         bank.close()
-        queries.close()
+        queries.source.close()
 
 
 if __name__ == "__main__":

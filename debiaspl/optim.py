@@ -10,10 +10,10 @@ from debiaspl.config import Science
 
 
 def build_optimizer(model: nn.Module, science: Science) -> SGD:
-    """SGD with momentum, no Nesterov, weight decay on every parameter (biases and BatchNorm too).
+    """Returns SGD with momentum, without Nesterov, with weight decay on all parameters, biases and BatchNorm too.
 
-    Fused, and the learning rate is a 0-d tensor: a new rate neither reads the device nor recompiles anything. Momentum
-    begins as zeros: by itself SGD would make it within the first step, and leave it unset where float16 skips that one.
+    It is fused, and its learning rate is a 0-d tensor: a new rate neither reads the device nor recompiles anything.
+    Momentum begins as zeros: SGD itself would make it within the first step, and not at all where float16 skips that.
     """
     parameters = list(model.parameters())
     optimizer = SGD(parameters, lr=science.lr, momentum=science.momentum, weight_decay=science.weight_decay, fused=True)
@@ -25,7 +25,7 @@ def build_optimizer(model: nn.Module, science: Science) -> SGD:
 
 
 def learning_rate(science: Science, step: int, steps_per_epoch: int) -> float:
-    """Linear per step over the warm-up epochs, then cosine per *epoch* down to (almost) 0, as published."""
+    """Returns the rate of a step: linear over the warm-up's steps, then cosine per *epoch* down to almost 0."""
     warmup_steps = science.warmup_epochs * steps_per_epoch
     if step < warmup_steps:
         return science.lr * (step + 1) / warmup_steps

@@ -38,7 +38,7 @@ from pipelines import keyed_random
 from pipelines.batch import Batch
 
 METRICS = Losses._fields
-"""Names of the values that a step returns, in order."""
+"""The names of the values that a step returns, in order."""
 
 
 class Tables(NamedTuple):
@@ -67,7 +67,7 @@ def teacher_pass(
     objective: Objective,
     dtype: torch.dtype,
 ) -> tuple[TeacherTargets, Float[Tensor, "2 2 c"]]:
-    """The teacher's targets for one group, and how many samples each class was given."""
+    """Returns the teacher's targets for one group, and how many samples each class was given."""
     with torch.no_grad(), _autocast(weak.device, dtype):
         logits = _full_precision(teacher(weak.flatten(0, 1))).unflatten(0, weak.shape[:2])
         targets = teacher_targets(logits, phat, objective.tau, objective.threshold)
@@ -92,7 +92,7 @@ def student_pass(
     objective: Objective,
     dtype: torch.dtype,
 ) -> Losses:
-    """The loss of one group; labeled and strong views share one forward, so that BatchNorm sees them together."""
+    """Returns the loss of one group; labeled and strong views share one forward: BatchNorm sees them together."""
     with _autocast(strong.device, dtype):
         logits = student(torch.cat([labeled.flatten(0, 1), strong.flatten(0, 1)]))
     labeled_logits, strong_logits = _full_precision(logits).split([len(labels), len(logits) - len(labels)])
@@ -135,7 +135,7 @@ class Step:
         self._gradients = flat_gradients(list(state.student.parameters()))
 
     def __call__(self, batches: Sequence[Batch], step: int) -> Float[Tensor, "m"]:
-        """One step over this rank's groups; returns METRICS averaged over all groups of this rank."""
+        """Does one step over this rank's groups; returns METRICS averaged over them."""
         state, objective = self._state, self._science.objective
         targets = self._teach(batches)
 
@@ -172,7 +172,7 @@ class Step:
         return torch.stack(metrics).mean(0)
 
     def _teach(self, batches: Sequence[Batch]) -> list[TeacherTargets]:
-        """Targets of all groups, made with the p̂ of the step before; then p̂ moves."""
+        """Returns the targets of all groups, made with the p̂ of the step before, and moves p̂."""
         state = self._state
         targets, probabilities = [], []
         for group, batch in zip(self._groups, batches, strict=True):
@@ -206,7 +206,7 @@ class Step:
         return ClipTargets(self._tables.clip_label[index], self._tables.clip_confidence[index])
 
     def _mark_pass(self) -> None:
-        """A new replay may begin: nothing that a graph returned before is used any more."""
+        """Allows CUDA graphs a new replay: nothing that one returned before is used any more."""
         if self._cuda_graphs:
             torch.compiler.cudagraph_mark_step_begin()
 
@@ -220,7 +220,7 @@ def _autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:
 
 
 def flat_gradients(parameters: list[nn.Parameter]) -> Float[Tensor, "n"]:
-    """Zero gradients for all parameters, as views of the one tensor that is returned."""
+    """Gives all parameters zero gradients that are views of one tensor, and returns it."""
     sizes = [parameter.numel() for parameter in parameters]
     flat = torch.zeros(sum(sizes), dtype=parameters[0].dtype, device=parameters[0].device)
     for parameter, part in zip(parameters, flat.split(sizes), strict=True):
@@ -229,11 +229,11 @@ def flat_gradients(parameters: list[nn.Parameter]) -> Float[Tensor, "n"]:
 
 
 def _full_precision(logits: Tensor) -> Tensor:
-    """The objective lives in float32; float64, which tests use, stays."""
+    """Returns the logits in float32, which the objective computes in; float64, which tests use, stays."""
     return logits if logits.dtype == torch.float64 else logits.float()
 
 
 def _class_counts(label: Int64[Tensor, "u"], weight: Float[Tensor, "u"], classes: int) -> Float[Tensor, "c"]:
-    """How often each class occurs, in fixed shape (bincount's would depend on the data)."""
+    """Returns how often each class occurs, in fixed shape (bincount's would depend on the data)."""
     member = label[:, None] == torch.arange(classes, device=label.device)
     return (member * weight[:, None]).sum(0)

@@ -24,7 +24,8 @@ recipes
 examples
   python -m debiaspl.train --recipe demo --pipeline torchvision     minutes on a laptop (make demo does it all)
   python -m debiaspl.train --pipeline dali                          imagenet-1p on dataset/imagenet
-  torchrun --nproc_per_node 8 -m debiaspl.train --recipe zero-shot  eight GPUs; 4, 2 or 1 run the same experiment
+  torchrun --standalone --nproc_per_node 8 -m debiaspl.train --recipe zero-shot
+                                                                    eight GPUs; 4, 2 or 1 run the same experiment
   python -m debiaspl.train --recipe demo --set science.tau=0        change any field that --print-config shows
   python -m debiaspl.train --resume auto                            go on where the last run stopped
 
@@ -42,7 +43,7 @@ exit codes: 0 done; 2 something to mend, said in one message; 128 + n stopped an
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The command line: ten flags at most beside --help (a test counts), everything else is a field for --set."""
+    """Returns the command line's parser: at most ten flags beside --help, as a test counts; all else is for --set."""
     rows = "\n".join(
         f"  {name:<22}{(function.__doc__ or '').strip().splitlines()[0]}" for name, function in recipes.RECIPES.items()
     )
@@ -68,7 +69,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def chosen_recipe(arguments: argparse.Namespace) -> Recipe:
-    """The recipe with the flags and --set applied; --set wins."""
+    """Returns the recipe with the flags and --set applied; --set wins."""
     flags = {
         "engine.pipeline": arguments.pipeline,
         "engine.data": arguments.data,
@@ -81,7 +82,7 @@ def chosen_recipe(arguments: argparse.Namespace) -> Recipe:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code."""
+    """Runs the command; returns its exit code, as --help lists them."""
     parsed = build_parser().parse_args(arguments)
     try:
         recipe = chosen_recipe(parsed)
@@ -124,7 +125,7 @@ def _write_list(files: list[str], folder: Path) -> Path:
 
 
 def _print_config(recipe: Recipe) -> None:
-    """Every field, as --set takes it."""
+    """Prints every field as --set takes it."""
     print(f"# recipe {recipe.name}")
     for section in SECTIONS:
         for field in dataclasses.fields(getattr(recipe, section)):

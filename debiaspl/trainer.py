@@ -12,29 +12,16 @@ import numpy as np
 import torch
 
 from debiaspl import checkpoint
-from debiaspl.build import (
-    build_state,
-    build_tables,
-    compiles,
-    compute_dtype,
-    known_bad_files,
-    load_init,
-    open_feed,
-    open_validation,
-)
+from debiaspl.build import Run
 from debiaspl.checkpoint import Progress
-from debiaspl.config import Recipe
-from debiaspl.distributed import Ranks
 from debiaspl.evaluation import bias
-from debiaspl.evaluation.accuracy import evaluate
+from debiaspl.evaluation.accuracy import Accuracy, evaluate
 from debiaspl.logbook import Logbook
 from debiaspl.optim import learning_rate
-from debiaspl.step import METRICS, Step
+from debiaspl.step import METRICS
 from pipelines.batch import Batch
 from pipelines.errors import UserError
 from pipelines.files import replacing
-from pipelines.samples.listing import Listing
-from pipelines.samples.split import Split
 
 CHECKPOINT = "last.pt"
 """Its name in a run's folder."""
@@ -45,35 +32,12 @@ PICTURES = 10
 class Trainer:
     """One run in one folder. ``fit`` trains to the end, or until ``request_stop`` is called from a signal handler."""
 
-    def __init__(
-        self, recipe: Recipe, split: Split, validation: Listing, ranks: Ranks, folder: Path, *, resuming: bool = False
-    ) -> None:
-        """``resuming``: ``resume`` comes next, so weights for the start are not needed."""
-        self._recipe, self._split, self._ranks, self._folder = recipe, split, ranks, folder
-        self._science, self._classes = recipe.science, split.listing.classes
-        self._steps = steps_per_epoch(recipe, split)
-        self._accumulation = self._science.accumulation(ranks.world)
-        self._state = build_state(recipe, len(self._classes), ranks)
-        self._imported = None if resuming else load_init(recipe, self._state.student, ranks)
-        tables, self._dtype = build_tables(split, ranks), compute_dtype(recipe, ranks)
-        self._step = Step(
-            self._state,
-            tables,
-            self._science,
-            ranks,
-            dtype=self._dtype,
-            compile=compiles(recipe, ranks),
-            cuda_graphs=recipe.engine.compile == "cuda-graphs",
-        )
-        self._bad_files = known_bad_files(recipe, split)
-        self._feed = open_feed(recipe, split, self._steps, ranks, self._bad_files)
-        if not ranks.is_main:  # what the listing and the .beton tell, they tell every rank
-            for bad_files in self._bad_files:
-                bad_files.news()
-        self._validation = open_validation(recipe, validation, ranks)
-        self._validation_labels = torch.from_numpy(validation.labels).to(ranks.device)
-        self._fingerprint = split.fingerprint
-        self._listings = split.listing, split.unlabeled_listing
+    def __init__(self, run: Run, folder: Path) -> None:
+        self._run, self._folder = run, folder
+        self._recipe, self._science, self._ranks = run.recipe, run.recipe.science, run.ranks
+        self._state, self._step = run.learner.state, run.learner.step
+        self._split, self._steps = run.training.split, run.training.steps_per_epoch
+        self._images = self._science.labeled_batch * (1 + self._science.mu)  # of a step, each counted once
         self._named = 0  # undecodable files that TensorBoard lists already
         self._stop_requested = False
         self._rate = 0.0  # images per second of the epoch so far
@@ -81,38 +45,39 @@ class Trainer:
 
     @property
     def checkpoint_path(self) -> Path:
+        """Where the run's checkpoint is written."""
         return self._folder / CHECKPOINT
 
     @property
     def picture_path(self) -> Path:
+        """Where the picture of pseudo-label counts is written."""
         return self._folder / "pseudo_labels.png"
 
     def resume(self, path: Path) -> None:
-        """Go on from a checkpoint."""
-        self.progress = checkpoint.restore(path, self._state, self._recipe, self._fingerprint, self._ranks)
+        """Goes on from a checkpoint; raises CheckpointError where it is damaged or belongs to another experiment."""
+        self.progress = checkpoint.restore(path, self._state, self._recipe, self._split.fingerprint, self._ranks)
 
     def request_stop(self) -> None:
-        """Save and stop after the step that is being computed (with several ranks: at the next reading of metrics)."""
+        """Asks to save and stop after the current step (with several ranks: at the next reading of metrics)."""
         self._stop_requested = True
 
     def fit(self) -> bool:
-        """Train the remaining steps; False where a stop was requested before the end."""
+        """Trains the remaining steps; returns False where a stop was requested before the end."""
         self._folder.mkdir(parents=True, exist_ok=True)
         if self._ranks.is_main:
             self._write_config()
-        images = self._science.labeled_batch * (1 + self._science.mu)
         total = self._science.epochs * self._steps
         logbook = Logbook(
             self._folder,
             step=self.progress.step,
             evaluated=True,
-            total_images=total * images,
-            done_images=self.progress.step * images,
+            total_images=total * self._images,
+            done_images=self.progress.step * self._images,
             quiet=not self._ranks.is_main,
         )
         try:
             while self.progress.step < total:
-                if not self._train_epoch(logbook, images):
+                if not self._train_epoch(logbook):
                     self._save()
                     logbook.say(f"stopped after step {self.progress.step}; go on with --resume auto")
                     return False
@@ -122,43 +87,46 @@ class Trainer:
             logbook.close()
 
     def close(self) -> None:
-        """Close the data sources."""
-        self._feed.close()
-        self._validation.close()
+        """Closes the data sources."""
+        self._run.close()
 
-    def _train_epoch(self, logbook: Logbook, images: int) -> bool:
-        """Train to the end of the epoch; False where a stop was requested on the way."""
+    def _train_epoch(self, logbook: Logbook) -> bool:
+        """Trains to the end of the epoch; returns False where a stop was requested on the way."""
         epoch, done = divmod(self.progress.step, self._steps)
         if done == 0:  # not at the epoch's end: its counts are saved with the checkpoint
             self._state.pseudo_labels.zero_()
-        labeled = done * self._science.labeled_batch
-        self._feed.seek(epoch, labeled, labeled * self._science.mu)
-        started, waited = time.perf_counter(), 0.0
-        first = self.progress.step
-        batches = iter(self._feed)
+        labeled, feed = done * self._science.labeled_batch, self._run.training.feed
+        feed.seek(epoch, labeled, labeled * self._science.mu)
+        accumulation = self._science.accumulation(self._ranks.world)
+        first, started, waited = self.progress.step, time.perf_counter(), 0.0
+        batches = iter(feed)
         try:
             while self.progress.step < (epoch + 1) * self._steps:
                 before = time.perf_counter()
-                groups = list(islice(batches, self._accumulation))
+                groups = list(islice(batches, accumulation))
                 waited += time.perf_counter() - before
                 metrics = self._train_step(groups)
-                logbook.advance(images)
+                logbook.advance(self._images)
                 last = self.progress.step == (epoch + 1) * self._steps
                 if self.progress.step % self._recipe.engine.log_every == 0 or last:
-                    values = self._read(metrics)
                     elapsed = time.perf_counter() - started
-                    values["speed/steps_per_s"] = (self.progress.step - first) / elapsed
-                    values["speed/images_per_s"] = values["speed/steps_per_s"] * images
-                    values["speed/waiting_share"] = waited / elapsed
-                    note = f"epoch {epoch + 1}/{self._science.epochs} loss {values['train/total']:.3f}"
-                    self._rate = values["speed/images_per_s"]
-                    logbook.write(self.progress.step, values, note=note)
-                    self._say_bad_files(logbook)
+                    self._log(logbook, metrics, (self.progress.step - first) / elapsed, waited / elapsed)
                 if self._should_stop() and not last:
                     return False
             return True
         finally:
             _close(batches)
+
+    def _log(self, logbook: Logbook, metrics: torch.Tensor, steps_per_s: float, waiting_share: float) -> None:
+        """Records a step's metrics and the epoch's speed so far, and names files that were found undecodable."""
+        values = self._read(metrics)
+        self._rate = steps_per_s * self._images
+        values["speed/steps_per_s"] = steps_per_s
+        values["speed/images_per_s"] = self._rate
+        values["speed/waiting_share"] = waiting_share
+        note = f"epoch {(self.progress.step - 1) // self._steps + 1}/{self._science.epochs}"
+        logbook.write(self.progress.step, values, note=f"{note} loss {values['train/total']:.3f}")
+        self._say_bad_files(logbook)
 
     def _train_step(self, groups: list[Batch]) -> torch.Tensor:
         rate = learning_rate(self._science, self.progress.step, self._steps)
@@ -175,7 +143,7 @@ class Trainer:
         return self.progress.step % self._recipe.engine.log_every == 0 and self._ranks.any(self._stop_requested)
 
     def _read(self, metrics: torch.Tensor) -> dict[str, float]:
-        """The one place where training reads from the device. Raises UserError where the loss is not finite."""
+        """Reads a step's metrics, the only reading of the device; raises UserError if the loss is not finite."""
         mean = self._ranks.sum_(metrics.clone()) / self._ranks.world
         values = {f"train/{name}": value for name, value in zip(METRICS, mean.tolist(), strict=True)}
         if not math.isfinite(values["train/total"]):
@@ -195,19 +163,12 @@ class Trainer:
         )
 
     def _finish_epoch(self, logbook: Logbook) -> None:
-        """Evaluate, record, save."""
+        """Evaluates, records and saves."""
         epoch = self.progress.step // self._steps
-        models = {"student": self._state.student, "teacher": self._state.teacher}
-        results = evaluate(
-            models, self._validation, self._validation_labels, len(self._classes), self._ranks, self._dtype
-        )
-        values: dict[str, float] = {}
-        for model, accuracy in results.items():
-            record = {"epoch": float(epoch), **accuracy._asdict()}
-            self.progress.last[model] = record
-            if model not in self.progress.best or record["top1"] > self.progress.best[model]["top1"]:
-                self.progress.best[model] = record
-            values |= {f"val/{model}_{name}": value for name, value in accuracy._asdict().items()}
+        results = self._evaluate(epoch)
+        values = {
+            f"val/{model}_{name}": value for model, row in results.items() for name, value in row._asdict().items()
+        }
         counts = self._ranks.sum_(self._state.pseudo_labels.clone()).double().cpu().numpy()
         values |= self._bias(counts)
         values["data/bad_files"] = self._count_bad_files(logbook)
@@ -221,8 +182,20 @@ class Trainer:
             self._draw(counts, logbook)
         self._save()
 
+    def _evaluate(self, epoch: int) -> dict[str, Accuracy]:
+        """Returns the accuracy of student and teacher, noted in ``progress``."""
+        validation, classes = self._run.validation, len(self._split.listing.classes)
+        models = {"student": self._state.student, "teacher": self._state.teacher}
+        results = evaluate(models, validation.source, validation.labels, classes, self._ranks, self._run.learner.dtype)
+        for model, accuracy in results.items():
+            record = {"epoch": float(epoch), **accuracy._asdict()}
+            self.progress.last[model] = record
+            if model not in self.progress.best or record["top1"] > self.progress.best[model]["top1"]:
+                self.progress.best[model] = record
+        return results
+
     def _bias(self, counts: np.ndarray) -> dict[str, float]:
-        """Scalars of the epoch's pseudo-labels and of p̂."""
+        """Returns scalars that tell how uneven the epoch's pseudo-labels and p̂ are."""
         before, after = bias.imbalance(counts[0, 0]), bias.imbalance(counts[1, 0])
         phat = checkpoint.gathered_phat(self._state, self._recipe, self._ranks).mean(0)
         return {
@@ -233,61 +206,46 @@ class Trainer:
         }
 
     def _count_bad_files(self, logbook: Logbook) -> float:
-        """How many undecodable files any rank has met so far; all ranks know them from now on."""
+        """Returns how many undecodable files any rank has met so far; all ranks know them from now on."""
         self._say_bad_files(logbook)
-        names: list[str] = []
-        for bad_files, listing in dict(zip(self._bad_files, self._listings, strict=True)).items():
-            met = torch.zeros(len(listing), device=self._ranks.device)
-            met[list(bad_files.known)] = 1
-            bad_files.learn(self._ranks.sum_(met).nonzero().flatten().tolist())
-            names += [f"{listing.path(index)}: {reason}" for index, reason in sorted(bad_files.known.items())]
+        names = self._run.training.share_bad_files(self._ranks)
         if len(names) > self._named:
             self._named = len(names)
             logbook.text("data/bad_files", names, self.progress.step)
         return float(len(names))
 
     def _say_bad_files(self, logbook: Logbook) -> None:
-        """A rank says each file that it is the first to meet once."""
-        for bad_files in dict.fromkeys(self._bad_files):
-            for name in bad_files.news():
-                logbook.say(f"cannot be decoded, replaced: {name}", every_rank=True)
+        """Names each file once, on the rank that was the first to meet it."""
+        for name in self._run.training.new_bad_files():
+            logbook.say(f"cannot be decoded, replaced: {name}", every_rank=True)
 
     def _draw(self, counts: np.ndarray, logbook: Logbook) -> None:
         if self._ranks.is_main:
-            bias.draw_pseudo_labels(self.picture_path, counts, self._classes, bias.true_counts(self._split))
+            classes, truth = self._split.listing.classes, bias.true_counts(self._split)
+            bias.draw_pseudo_labels(self.picture_path, counts, classes, truth)
             logbook.picture("pseudo_labels", self.picture_path, self.progress.step)
 
     def _save(self) -> None:
-        """Replace the checkpoint; raises UserError, and keeps the last one, where the state is not finite."""
+        """Replaces the checkpoint; raises UserError, and keeps the last one, where the state is not finite."""
         networks = [*self._state.student.state_dict().values(), *self._state.teacher.state_dict().values()]
         floating = [tensor for tensor in [*networks, self._state.phat] if tensor.is_floating_point()]
         largest = torch.stack(torch._foreach_norm(floating, float("inf")))
         if self._ranks.any(not bool(largest.isfinite().all())):
             raise UserError(self._not_finite("Weights, statistics or p̂ became infinite or NaN"))
-        checkpoint.save(self.checkpoint_path, self._state, self.progress, self._recipe, self._fingerprint, self._ranks)
+        split = self._split.fingerprint
+        checkpoint.save(self.checkpoint_path, self._state, self.progress, self._recipe, split, self._ranks)
 
     def _write_config(self) -> None:
-        content = {"experiment": self._recipe.experiment(self._fingerprint), **dataclasses.asdict(self._recipe)}
+        experiment = self._recipe.experiment(self._split.fingerprint)
+        content = {"experiment": experiment, **dataclasses.asdict(self._recipe)}
         with replacing(self._folder / "config.json") as building:
             building.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        if self._imported is not None:
-            self._imported.write(self._folder / "init.json", weights=self._science.init)
-
-
-def steps_per_epoch(recipe: Recipe, split: Split) -> int:
-    """Whole steps in one pass over the unlabeled set."""
-    batch = recipe.science.labeled_batch * recipe.science.mu
-    steps = len(split.unlabeled) // batch
-    if steps == 0:
-        raise UserError(
-            f"A step takes {batch} unlabeled images (labeled_batch {recipe.science.labeled_batch} · mu "
-            f"{recipe.science.mu}), but there are only {len(split.unlabeled)}. Lower science.labeled_batch."
-        )
-    return steps
+        if self._run.learner.imported is not None:
+            self._run.learner.imported.write(self._folder / "init.json", weights=self._science.init)
 
 
 def _close(batches: Iterator[Batch]) -> None:
-    """End the feed's thread now rather than when the generator happens to be collected."""
+    """Ends the feed's thread now rather than when the generator happens to be collected."""
     close = getattr(batches, "close", None)
     if close is not None:
         close()

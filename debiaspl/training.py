@@ -7,16 +7,17 @@ from types import FrameType
 
 import torch
 
-from debiaspl.build import read_data
+from debiaspl.build import build_run
 from debiaspl.checkpoint import CheckpointError
 from debiaspl.config import Recipe
+from debiaspl.data import read_data
 from debiaspl.distributed import Ranks
 from debiaspl.logbook import print_results
 from debiaspl.trainer import CHECKPOINT, Trainer
 
 
 def train(recipe: Recipe, ranks: Ranks, folder: Path, resume: str | None) -> int:
-    """Train in ``folder``, from the checkpoint that --resume means if it is given; returns the exit code."""
+    """Trains in ``folder``, from the checkpoint that --resume means if it is given; returns the exit code."""
     if recipe.engine.deterministic:
         torch.use_deterministic_algorithms(True)
         torch.backends.cudnn.benchmark = False
@@ -25,7 +26,7 @@ def train(recipe: Recipe, ranks: Ranks, folder: Path, resume: str | None) -> int
     recipe.science.accumulation(ranks.world)  # a batch that does not divide is said before the data is read
     split, validation = read_data(recipe)
     resuming = resume is not None and (resume != "auto" or (folder / CHECKPOINT).exists())
-    trainer = Trainer(recipe, split, validation, ranks, folder, resuming=resuming)
+    trainer = Trainer(build_run(recipe, split, validation, ranks, resuming=resuming), folder)
     try:
         _resume(trainer, resume)
         received: list[int] = []
@@ -56,7 +57,7 @@ def train(recipe: Recipe, ranks: Ranks, folder: Path, resume: str | None) -> int
 
 
 def _resume(trainer: Trainer, resume: str | None) -> None:
-    """Load the checkpoint that --resume means; without it, refuse to overwrite one."""
+    """Loads the checkpoint that --resume means; raises CheckpointError where one would be overwritten."""
     own = trainer.checkpoint_path
     if resume is None and own.exists():
         raise CheckpointError(f"{own} exists. Go on from it with --resume auto, or start anew with another --out.")

@@ -26,7 +26,7 @@ def evaluate(
     ranks: Ranks,
     dtype: torch.dtype = torch.float32,
 ) -> dict[str, Accuracy]:
-    """The accuracy of each model; all see the same decoded batches. ``labels`` are the true ones, by index.
+    """Returns the accuracy of each model; all see the same decoded batches. ``labels`` are the true ones, by index.
 
     Models keep the mode (train or eval) that they came in.
     """

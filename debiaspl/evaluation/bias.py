@@ -21,7 +21,7 @@ class Imbalance(NamedTuple):
 
 
 def imbalance(counts: NDArray[np.float64], reference: NDArray[np.float64] | None = None) -> Imbalance:
-    """The imbalance of ``counts`` [c], its divergence measured from ``reference`` [c] (default: uniform)."""
+    """Returns the imbalance of ``counts`` [c], its divergence measured from ``reference`` [c] (default: uniform)."""
     total = counts.sum()
     if total == 0:
         return Imbalance(gini=0.0, kl=0.0, missing=len(counts))
@@ -42,7 +42,7 @@ def draw_pseudo_labels(
     classes: tuple[str, ...],
     truth: NDArray[np.float64] | None,
 ) -> None:
-    """A picture of pseudo-label shares per class, most frequent first; ``counts`` [2, 2, c] as in debiaspl.step.State.
+    """Draws pseudo-label shares per class, most frequent first; ``counts`` [2, 2, c] as in debiaspl.step.State.
 
     ``truth`` [c], where known, is the true number of unlabeled samples per class: the line that bars should meet.
     """
@@ -82,7 +82,7 @@ def draw_pseudo_labels(
 
 
 def true_counts(split: Split) -> NDArray[np.float64] | None:
-    """True number of unlabeled images per class, None where nobody knows: for reports only, training never sees it."""
+    """Returns the true number of unlabeled images per class, None where nobody knows; only reports may see it."""
     if split.elsewhere is not None:
         return None
     labels = true_labels(split.listing)[split.unlabeled]

@@ -29,9 +29,9 @@ def knn_accuracy(
     k: int = 20,
     temperature: float = 0.07,
 ) -> float:
-    """Percent of queries whose k nearest bank features (cosine), weighted by exp(similarity / temperature), vote right.
+    """Returns the percentage of queries whose k nearest bank features, by cosine similarity, vote for the right class.
 
-    The weighting is that of Wu et al. 2018 (arXiv 1805.01978).
+    A vote weighs exp(similarity / temperature), as in Wu et al. 2018 (arXiv 1805.01978).
     """
     k = min(k, len(bank))
     index = faiss.IndexFlatIP(bank.shape[1])
@@ -46,7 +46,7 @@ def knn_accuracy(
 def extract_features(
     model: Classifier, source: Source, device: torch.device
 ) -> tuple[Float[Tensor, "n f"], Int64[Tensor, "n"]]:
-    """Pooled features of every image of ``source`` and its index, on the CPU; the model should be in eval mode."""
+    """Returns pooled features and index of every image of ``source``, on the CPU; wants a model in eval mode."""
     features, index = [], []
     source.seek(0, 0)
     with torch.no_grad():

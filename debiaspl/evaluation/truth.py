@@ -10,6 +10,6 @@ from pipelines.samples.listing import Listing
 
 
 def true_labels(listing: Listing) -> NDArray[np.int64]:
-    """The class folder [N] that each image of an ImageFolder lies in."""
+    """Returns the number [N] of the class folder that each image of an ImageFolder lies in."""
     number = {name: label for label, name in enumerate(listing.classes)}
     return np.fromiter((number[path.partition("/")[0]] for path in listing.paths), np.int64, len(listing))

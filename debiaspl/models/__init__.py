@@ -1,1 +1,1 @@
-"""Networks: trunks, the classifier around them, the averaged teacher. Imports torch alone; timm.py, timm."""
+"""Networks: trunks, the classifier around them, the averaged teacher. Only timm.py needs more than torch."""

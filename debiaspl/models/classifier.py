@@ -22,17 +22,16 @@ class Classifier(nn.Module):
         self.trunk, features = build_trunk(arch, size)
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(features, classes)
-        nn.init.normal_(self.head.weight, std=0.01)
-        nn.init.zeros_(self.head.bias)
         # Constants, not state: they are not saved, and no weights file brings its own.
         for name, values in zip(("mean", "std"), pixel_statistics(arch), strict=True):
             grey_levels = torch.tensor([value * 255 for value in values])  # of 0..255
             self.register_buffer(name, grey_levels.view(1, 3, 1, 1), persistent=False)
 
     def features(self, pixels: UInt8[Tensor, "n h w 3"]) -> Float[Tensor, "n f"]:
-        """Pooled features. NHWC pixels, permuted, *are* channels-last NCHW: nothing is copied but by the cast."""
+        """Returns pooled features. NHWC pixels, permuted, *are* channels-last NCHW: only the cast copies."""
         images = (pixels.permute(0, 3, 1, 2) - self.mean) / self.std
         return self.trunk(images)
 
     def forward(self, pixels: UInt8[Tensor, "n h w 3"]) -> Float[Tensor, "n c"]:
+        """Returns the logits of each class."""
         return self.head(self.dropout(self.features(pixels)))

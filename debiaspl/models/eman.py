@@ -24,7 +24,7 @@ class Eman:
 
     @torch.no_grad()
     def update(self) -> None:
-        """One step of the average: two calls for all tensors together."""
+        """Moves the average by one step, in two calls for all tensors together."""
         torch._foreach_lerp_(self._averaged, self._sources, 1 - self._momentum)
         if self._counters:  # a network without BatchNorm has none, and an empty list is refused
             torch._foreach_copy_(self._counters, self._counted)

@@ -22,6 +22,7 @@ class BasicBlock(nn.Module):
         self.downsample = _shortcut(inputs, width * self.expansion, stride)
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c2 h2 w2"]:
+        """Returns the sum of the convolutions' result and the shortcut, rectified."""
         out = self.relu(self.bn1(self.conv1(x)))
         out = self.bn2(self.conv2(out))
         return self.relu(out + (x if self.downsample is None else self.downsample(x)))
@@ -44,6 +45,7 @@ class Bottleneck(nn.Module):
         self.downsample = _shortcut(inputs, width * self.expansion, stride)
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c2 h2 w2"]:
+        """Returns the sum of the convolutions' result and the shortcut, rectified."""
         out = self.relu(self.bn1(self.conv1(x)))
         out = self.relu(self.bn2(self.conv2(out)))
         out = self.bn3(self.conv3(out))
@@ -51,7 +53,7 @@ class Bottleneck(nn.Module):
 
 
 def _shortcut(inputs: int, outputs: int, stride: int) -> nn.Sequential | None:
-    """A projection where shapes change, else None: the identity."""
+    """Returns a projection where shapes change, else None, for the identity."""
     if stride == 1 and inputs == outputs:
         return None
     return nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
@@ -88,6 +90,7 @@ class ResNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n f"]:
+        """Returns the pooled features of normalised images."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
         for stage in self.stages:
             x = self.get_submodule(stage)(x)

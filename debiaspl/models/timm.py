@@ -8,12 +8,12 @@ from torch import nn
 
 
 def names() -> list[str]:
-    """Of all networks that timm builds."""
+    """Returns the names of all networks that timm builds."""
     return timm.list_models()
 
 
 def build(name: str, size: int) -> tuple[nn.Module, int]:
-    """A backbone with random weights, from images [n, 3, size, size] to pooled features, and the length of these.
+    """Returns a backbone with random weights, from images [n, 3, size, size] to pooled features, and their length.
 
     Transformers and others whose weights depend on the images' size are built for ``size``.
     """
@@ -24,14 +24,14 @@ def build(name: str, size: int) -> tuple[nn.Module, int]:
 
 
 def statistics(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Channel means and standard deviations, of pixels in 0..1, that a backbone's published weights were made for."""
+    """Returns the channel means and deviations, of pixels in 0..1, that a backbone's published weights expect."""
     config = timm.get_pretrained_cfg(name)
     return config.mean, config.std
 
 
 @cache
 def misfit(name: str, size: int) -> str:
-    """Why a backbone is no trunk for images of ``size`` (too small, not a multiple of its patches); empty if it is."""
+    """Returns why a backbone is no trunk for images of ``size`` (too small, no multiple of its patches), or ""."""
     try:
         with torch.device("meta"):  # shapes alone: no memory, no arithmetic
             backbone, length = build(name, size)

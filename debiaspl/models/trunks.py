@@ -53,7 +53,7 @@ _TIMM = "timm/"
 
 
 def known_trunks(arch: str) -> list[str]:
-    """The names among which ``arch`` must be: timm's where it begins with "timm/", ours otherwise.
+    """Returns the names among which ``arch`` must be: timm's where it begins with "timm/", ours otherwise.
 
     Raises ModuleNotFoundError where timm is asked for and not installed.
     """
@@ -65,7 +65,7 @@ def known_trunks(arch: str) -> list[str]:
 
 
 def misfit(arch: str, size: int) -> str:
-    """Why the network ``arch`` is no trunk for images of ``size``; empty if it is, as all of ours are."""
+    """Returns why the network ``arch`` is no trunk for images of ``size``; empty if it is, as all of ours are."""
     if not arch.startswith(_TIMM):
         return ""
     from debiaspl.models import timm
@@ -74,7 +74,7 @@ def misfit(arch: str, size: int) -> str:
 
 
 def pixel_statistics(arch: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Channel means and standard deviations, of pixels in 0..1, by which the images of ``arch`` are normalised."""
+    """Returns the channel means and deviations, of pixels in 0..1, by which the images of ``arch`` are normalised."""
     if arch.startswith(_TIMM):
         from debiaspl.models import timm
 
@@ -83,7 +83,7 @@ def pixel_statistics(arch: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
 
 
 def build_trunk(arch: str, size: int) -> "tuple[torch.nn.Module, int]":
-    """The network ``arch`` with random weights, and the length of its feature vector.
+    """Returns the network ``arch`` with random weights, and the length of its feature vector.
 
     It maps float images [n, 3, size, size] to pooled features [n, f]. ``size`` matters to networks that are made for
     one size of images; the others take any.

@@ -28,6 +28,7 @@ class PreActivationBlock(nn.Module):
         self.activated = activated
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c2 h2 w2"]:
+        """Returns the sum of the convolutions' result and the shortcut."""
         active = self.activation(self.bn1(x))
         out = self.conv2(self.activation(self.bn2(self.conv1(active))))
         return out + self.shortcut(active if self.activated else x)
@@ -62,6 +63,7 @@ class WideResNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n f"]:
+        """Returns the pooled features of normalised images."""
         x = self.groups(self.conv1(images))
         return self.activation(self.bn(x)).mean((2, 3))
 

@@ -54,7 +54,7 @@ def total_loss(
     phat: Float[Tensor, "c"],
     clip: ClipTargets | None,
 ) -> Losses:
-    """The loss of one group from the student's logits, the teacher's targets (made with the old p̂) and the *new* p̂."""
+    """Returns the loss of one group. The teacher made its targets with the old p̂; ``phat`` is the *new* one."""
     margined = adaptive_margin(strong, phat, objective.tau)
 
     supervised = F.cross_entropy(labeled, labels)

@@ -16,7 +16,7 @@ def cld_loss(
     assignment: Assignment,
     temperature: float,
 ) -> Float[Tensor, ""]:
-    """CE(P_s · centroidsᵀ / temperature, a): student logits against the mean teacher probability of each group.
+    """Returns CE(P_s · centroidsᵀ / temperature, a): student logits against the mean teacher probability of each group.
 
     Sample i belongs to group a_i, its ``assignment`` over the teacher's probabilities. Groups keep a fixed shape, one
     per class, empty ones included: their centroid is zero.

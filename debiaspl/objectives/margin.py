@@ -7,5 +7,5 @@ from debiaspl.objectives.pseudo_label import log_prior
 
 
 def adaptive_margin(strong: Float[Tensor, "j u c"], phat: Float[Tensor, "c"], tau: float) -> Float[Tensor, "j u c"]:
-    """The student's logits of the strong views with τ·log p̂ added, as logit adjustment does."""
+    """Returns the student's logits of the strong views with τ·log p̂ added, as logit adjustment does."""
     return strong + tau * log_prior(phat)

@@ -16,14 +16,14 @@ class TeacherTargets(NamedTuple):
 
 
 def log_prior(phat: Float[Tensor, "c"]) -> Float[Tensor, "c"]:
-    """log p̂, finite where a class has vanished."""
+    """Returns log p̂, finite where a class has vanished."""
     return phat.clamp_min(torch.finfo(torch.float32).tiny).log()
 
 
 def teacher_targets(
     weak: Float[Tensor, "v u c"], phat: Float[Tensor, "c"], tau: float, threshold: float
 ) -> TeacherTargets:
-    """Pseudo-labels from the teacher's logits of the weak views, freed of the bias that p̂ has measured so far.
+    """Returns pseudo-labels from the teacher's logits of the weak views, freed of the bias that p̂ has measured so far.
 
     Target sets: the mean of the views and each view by itself; with one view, that view.
     """
@@ -36,14 +36,14 @@ def teacher_targets(
 def updated_phat(
     phat: Float[Tensor, "*g c"], mean_probability: Float[Tensor, "*g c"], momentum: float
 ) -> Float[Tensor, "*g c"]:
-    """p̂ after a step: moved, *per class*, towards the mean raw probability of all unlabeled samples, masked or not."""
+    """Returns p̂ moved, *per class*, towards the mean raw probability of all unlabeled samples, masked or not."""
     return momentum * phat + (1 - momentum) * mean_probability
 
 
 def consistency_loss(
     margined: Float[Tensor, "j u c"], target: Int64[Tensor, "k u"], mask: Float[Tensor, "k u"]
 ) -> Float[Tensor, ""]:
-    """Mean over target sets k, strong views j and samples of CE(z_j, t_k)·m_k."""
+    """Returns the mean over target sets k, strong views j and samples of CE(z_j, t_k)·m_k."""
     log_probability = margined.log_softmax(-1)
     # [j, u, k]: the log-probability that each strong view gives to each set's target
     chosen = log_probability.gather(-1, target.T.expand(len(margined), -1, -1))

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from debiaspl.config import Engine, Recipe, Science
+from debiaspl.recipes.baselines import without_debiasing
 
 
 def demo() -> Recipe:
@@ -43,12 +44,11 @@ def demo() -> Recipe:
 
 
 def demo_fixmatch() -> Recipe:
-    """The same without debiasing, margin and CLD: FixMatch with an EMAN teacher."""
-    base = demo()
-    return replace(base, name="demo-fixmatch", science=replace(base.science, tau=0.0, lambda_cld=0.0))
+    """FixMatch with an EMAN teacher on the digits: the demo without debiasing, margin and CLD."""
+    return without_debiasing(demo(), "demo-fixmatch")
 
 
 def demo_supervised() -> Recipe:
-    """The same steps on the labeled images alone."""
+    """Supervised training on the digits: the demo's steps on the labeled images alone."""
     base = demo_fixmatch()
     return replace(base, name="demo-supervised", science=replace(base.science, lambda_u=0.0))

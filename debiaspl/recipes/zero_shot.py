@@ -17,7 +17,7 @@ def zero_shot() -> Recipe:
     The labeled set is CLIP's probability ≥ 0.95, with CLIP's label; all others are unlabeled.
     The published script names two GPUs, so 32 + 160 images a GPU: --set science.group=32 repeats that.
 
-    torchrun --nproc_per_node 8 -m debiaspl.train --recipe zero-shot
+    torchrun --standalone --nproc_per_node 8 -m debiaspl.train --recipe zero-shot
     """
     base = imagenet_1p()
     engine = replace(

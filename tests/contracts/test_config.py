@@ -44,10 +44,12 @@ def test_every_recipe_builds_and_says_what_it_is():
 PUBLISHED = {
     "imagenet-02p": (50, 0.8, 0.4, 0.99, 0.1, None),
     "imagenet-02p-clip": (50, 0.7, 0.4, 0.99, 0.1, 0.4),
-    "imagenet-02p-fixmatch": (50, 0.8, 0.0, 0.99, 0.0, None),
+    "imagenet-02p-fixmatch": (50, 0.7, 0.0, 0.99, 0.0, None),
+    "imagenet-02p-nodebias": (50, 0.8, 0.0, 0.99, 0.0, None),
     "imagenet-1p": (50, 0.8, 0.4, 0.999, 0.3, None),
     "imagenet-1p-clip": (100, 0.7, 0.4, 0.99, 0.3, 0.4),
-    "imagenet-1p-fixmatch": (50, 0.8, 0.0, 0.999, 0.0, None),
+    "imagenet-1p-fixmatch": (50, 0.7, 0.0, 0.999, 0.0, None),
+    "imagenet-1p-nodebias": (50, 0.8, 0.0, 0.999, 0.0, None),
     "zero-shot": (50, 0.8, 0.4, 0.99, 0.3, 0.3),
 }
 
@@ -59,9 +61,8 @@ def test_recipes_hold_the_published_numbers(name):
     assert (s.epochs, s.threshold, s.tau, s.phat_momentum, s.lambda_cld, gate) == PUBLISHED[name]
     common = (s.warmup_epochs, s.momentum, s.weight_decay, s.lr, s.labeled_batch, s.mu, s.group, s.lambda_u, s.ema)
     assert common == (5, 0.9, 1e-4, 0.003, 64, 5, 8, 10.0, 0.999)
-    assert (s.multi_view, s.dropout, s.arch, s.compat, s.size, s.eval_resize) == (
-        True, 0.45, "resnet50", "upstream", 224, 256
-    )  # fmt: skip
+    assert (s.multi_view, s.dropout) == ((False, 0.0) if name.endswith("-fixmatch") else (True, 0.45))
+    assert (s.arch, s.compat, s.size, s.eval_resize) == ("resnet50", "upstream", 224, 256)
     assert s.crop_scale == (0.08, 1.0)
     assert s.phat_rows == 8
     assert s.objective.cld_assignment == "argmin"

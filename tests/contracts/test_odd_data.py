@@ -8,7 +8,8 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from debiaspl.build import read_data
+from debiaspl.build import build_run
+from debiaspl.data import read_data
 from debiaspl.distributed import Ranks
 from debiaspl.dry_run import missing_files
 from debiaspl.overrides import override
@@ -33,7 +34,7 @@ def recipe(root: Path, pipeline: str, *more: str):
 
 def train(one, out: Path) -> tuple[Trainer, list[dict]]:
     split, validation = read_data(one)
-    trainer = Trainer(one, split, validation, Ranks(), out)
+    trainer = Trainer(build_run(one, split, validation, Ranks()), out)
     try:
         assert trainer.fit()
     finally:

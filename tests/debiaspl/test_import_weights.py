@@ -12,9 +12,10 @@ import torchvision
 from torch import nn
 
 from debiaspl import checkpoint
-from debiaspl.build import build_state, read_data
+from debiaspl.build import build_run, build_state
 from debiaspl.checkpoint import Progress
 from debiaspl.config import Recipe
+from debiaspl.data import read_data
 from debiaspl.distributed import Ranks
 from debiaspl.import_weights import WeightsError, import_weights
 from debiaspl.models.trunks import build_trunk
@@ -455,7 +456,7 @@ def test_a_run_starts_from_them_and_keeps_the_account(demo_data, tmp_path, capsy
     torch.save(prefixed("module.", MINE) | heads("module.fc"), tmp_path / "weights.pth")
     fields = [f"engine.data={demo_data}", "engine.pipeline=torchvision", f"science.init={tmp_path / 'weights.pth'}"]
     recipe = override(find("demo"), [*fields, "science.lr=1e-9", "science.ema=1", "engine.threads=1"])
-    trainer = Trainer(recipe, *read_data(recipe), Ranks(), tmp_path / "run")
+    trainer = Trainer(build_run(recipe, *read_data(recipe), Ranks()), tmp_path / "run")
     trainer.request_stop()  # after the first step
     assert not trainer.fit()
     trainer.close()

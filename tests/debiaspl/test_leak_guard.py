@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from debiaspl import build
+from debiaspl import data as trainer_data
+from debiaspl.build import build_run
 from debiaspl.checkpoint import read
 from debiaspl.distributed import Ranks
 from debiaspl.evaluation import bias
@@ -51,8 +52,8 @@ def train(data: Path, out: Path, files: tuple[str, str], *sets: str) -> Split:
             "science.epochs=1", "science.warmup_epochs=0", "science.clip_gate=0.3", "science.threshold=0.3", *sets,
         ],
     )  # fmt: skip
-    split, validation = build.read_data(recipe)
-    trainer = Trainer(recipe, split, validation, Ranks(), out)
+    split, validation = trainer_data.read_data(recipe)
+    trainer = Trainer(build_run(recipe, split, validation, Ranks()), out)
     try:
         assert trainer.fit()
     finally:
@@ -82,7 +83,7 @@ def plant(monkeypatch: pytest.MonkeyPatch, planted: Plant) -> None:
         listing = list_images(root, **how)
         return planted(listing) if root.name == "train" else listing
 
-    monkeypatch.setattr(build, "list_images", listed)
+    monkeypatch.setattr(trainer_data, "list_images", listed)
 
 
 def garbage(listing: Listing) -> Listing:
@@ -137,7 +138,7 @@ def test_with_true_labels_they_do_matter(data: Path, tmp_path: Path, monkeypatch
 def test_a_split_has_no_labels_but_its_own(data: Path, files: tuple[str, str]) -> None:
     labeled, unlabeled = files
     csvs = [f"engine.labeled_csv=indexes/{labeled}", f"engine.unlabeled_csv=indexes/{unlabeled}"]
-    split, _ = build.read_data(override(find("demo"), [f"engine.data={data}", *csvs]))
+    split, _ = trainer_data.read_data(override(find("demo"), [f"engine.data={data}", *csvs]))
     assert set(split.listing.labels.tolist()) == {UNKNOWN}
     others = np.setdiff1d(split.listing.indices, split.labeled)
     assert set(split.labels[others].tolist()) == {UNKNOWN}

@@ -64,6 +64,17 @@ def test_a_small_stem_keeps_the_resolution():
     assert maps == [(1, 64, 32, 32)]
 
 
+def test_the_head_starts_as_torch_makes_it():
+    """As published: weights and bias uniform within 1/√features; first logits 1.28 times as wide as N(0, 0.01)'s."""
+    torch.manual_seed(0)
+    head = Classifier("resnet50-small", 1000).head
+    bound = head.in_features**-0.5
+    for values in (head.weight, head.bias):
+        assert values.abs().max() <= bound
+        assert values.std().item() == pytest.approx(bound / 3**0.5, rel=0.1)
+    assert head.weight.std().item() == pytest.approx(0.0128, rel=0.01)
+
+
 def test_wide_resnet_has_the_literatures_size():
     """1.467 M with ten classes. A block of i → o channels without shortcut: 2 i + 9 i o + 2 o + 9 o o."""
     first = [(16, 32), (32, 64), (64, 128)]

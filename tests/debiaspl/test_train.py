@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from debiaspl.build import build_state, read_data
+from debiaspl.build import build_run, build_state
 from debiaspl.checkpoint import read
+from debiaspl.data import read_data
 from debiaspl.distributed import Ranks
 from debiaspl.overrides import override
 from debiaspl.recipes import find
@@ -47,7 +48,7 @@ def test_resume_is_bit_exact(finished, demo_data, tmp_path, stop_at, monkeypatch
     per_epoch = read(finished / "last.pt")["progress"]["step"] // 2
     stop_step = {"epoch": per_epoch, "epoch+2": per_epoch + 2}.get(stop_at, stop_at)
 
-    first = Trainer(recipe, split, validation, Ranks(), tmp_path)
+    first = Trainer(build_run(recipe, split, validation, Ranks()), tmp_path)
     train_step = first._train_step
 
     def stopping(groups):
@@ -62,7 +63,7 @@ def test_resume_is_bit_exact(finished, demo_data, tmp_path, stop_at, monkeypatch
     assert read(first.checkpoint_path)["progress"]["step"] >= stop_step
 
     torch.manual_seed(99)  # the global generator must not matter
-    second = Trainer(recipe, split, validation, Ranks(), tmp_path)
+    second = Trainer(build_run(recipe, split, validation, Ranks()), tmp_path)
     second.resume(second.checkpoint_path)
     assert second.fit()
     second.close()
@@ -283,7 +284,7 @@ def test_non_finite_loss_stops_the_run(demo_data, tmp_path, capsys):
 def test_non_finite_loss_names_its_steps_and_keeps_the_good_checkpoint(demo_data, tmp_path, monkeypatch):
     """Found at the next reading of the metrics, not by reading at every step."""
     recipe = small_recipe(demo_data, "engine.log_every=4")
-    trainer = Trainer(recipe, *read_data(recipe), Ranks(), tmp_path)
+    trainer = Trainer(build_run(recipe, *read_data(recipe), Ranks()), tmp_path)
     train_step, read_metrics, readings = trainer._train_step, trainer._read, []
     spoilt_at = trainer._steps + 2 + -trainer._steps % 4  # in the second epoch, between two readings
 
@@ -317,7 +318,7 @@ def test_non_finite_loss_names_its_steps_and_keeps_the_good_checkpoint(demo_data
 @pytest.mark.parametrize("how", ["stopped between two readings", "at the end of an epoch"])
 def test_a_spoilt_state_never_replaces_the_good_checkpoint(demo_data, tmp_path, monkeypatch, how):
     recipe = small_recipe(demo_data, "engine.log_every=50")
-    trainer = Trainer(recipe, *read_data(recipe), Ranks(), tmp_path)
+    trainer = Trainer(build_run(recipe, *read_data(recipe), Ranks()), tmp_path)
     train_step = trainer._train_step
     spoilt_at = trainer._steps + 2 if "between" in how else 2 * trainer._steps
 
@@ -376,7 +377,7 @@ def test_a_file_that_went_bad_is_replaced_counted_and_named(demo_data, tmp_path,
     split, validation = read_data(recipe)
     bad = split.listing.path(int(split.labeled[0]))
     bad.write_bytes(b"no longer a picture")
-    trainer = Trainer(recipe, split, validation, Ranks(), tmp_path / "run")
+    trainer = Trainer(build_run(recipe, split, validation, Ranks()), tmp_path / "run")
     try:
         if strict:
             with pytest.raises(UserError, match=f"cannot be decoded.*\n.*{bad.name}"):

@@ -1,0 +1,162 @@
+"""A recipe's images, opened: the split, the feed that trains, the validation set, and what is known of broken files."""
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+
+from debiaspl.config import Recipe
+from debiaspl.distributed import Ranks
+from pipelines import open_source
+from pipelines.batch import Source
+from pipelines.errors import DataError, UserError
+from pipelines.feed import Feed
+from pipelines.order import EvaluationOrder, Stream, TrainingOrder
+from pipelines.samples.bad_files import BadFiles
+from pipelines.samples.listing import Listing, list_images
+from pipelines.samples.split import NoClipTargets, Split, find_file, read_split
+from pipelines.sources.options import Resources
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What a run trains on: the batches of one rank, and a record of the undecodable files among them."""
+
+    split: Split
+    steps_per_epoch: int
+    bad_files: tuple[BadFiles, BadFiles]
+    """Of the labeled and of the unlabeled source; the same object twice where they share a listing."""
+    feed: Feed
+
+    def new_bad_files(self) -> list[str]:
+        """Returns the undecodable files, with reasons, that this rank was the first to meet since the last call."""
+        return [name for bad_files in dict.fromkeys(self.bad_files) for name in bad_files.news()]
+
+    def share_bad_files(self, ranks: Ranks) -> list[str]:
+        """Tells every rank which files any of them found undecodable; returns all of these, with reasons.
+
+        Every rank must call it.
+        """
+        names: list[str] = []
+        listings = self.split.listing, self.split.unlabeled_listing
+        for bad_files, listing in dict(zip(self.bad_files, listings, strict=True)).items():
+            met = torch.zeros(len(listing), device=ranks.device)
+            met[list(bad_files.known)] = 1
+            bad_files.learn(ranks.sum_(met).nonzero().flatten().tolist())
+            names += [f"{listing.path(index)}: {reason}" for index, reason in sorted(bad_files.known.items())]
+        return names
+
+
+@dataclass(frozen=True)
+class ValidationData:
+    """The validation images of one rank in the evaluation view, and the true labels of all of them by index."""
+
+    source: Source
+    labels: Int64[Tensor, "n"]
+
+
+def read_data(recipe: Recipe) -> tuple[Split, Listing]:
+    """Returns the training split and the validation listing below the data root."""
+    engine, root = recipe.engine, Path(recipe.engine.data)
+    train, validation = list_images(root / "train", on_bad="keep"), list_images(root / "val")
+    if train.classes != validation.classes:
+        differing = sorted(set(train.classes) ^ set(validation.classes))
+        raise DataError(f"{root}/train and {root}/val differ in their class folders: {', '.join(differing[:5])}.")
+    labeled = find_file(root, engine.labeled_csv, option="--set engine.labeled_csv=…")
+    unlabeled: Path | Listing
+    if engine.unlabeled:
+        unlabeled = list_images(root / engine.unlabeled, labeled=False, on_bad="keep")
+    else:
+        unlabeled = find_file(root, engine.unlabeled_csv, option="--set engine.unlabeled_csv=…")
+    clip_file = root / engine.clip_file if engine.clip_file else None
+    try:
+        return read_split(train, labeled, unlabeled, clip_file, use_clip=recipe.science.clip), validation
+    except NoClipTargets as error:
+        raise NoClipTargets(f"{error} Name the file with --set engine.clip_file=…") from error
+
+
+def steps_per_epoch(recipe: Recipe, split: Split) -> int:
+    """Returns how many whole steps one pass over the unlabeled set has; raises UserError where it has none."""
+    batch = recipe.science.labeled_batch * recipe.science.mu
+    steps = len(split.unlabeled) // batch
+    if steps == 0:
+        raise UserError(
+            f"A step takes {batch} unlabeled images (labeled_batch {recipe.science.labeled_batch} · mu "
+            f"{recipe.science.mu}), but there are only {len(split.unlabeled)}. Lower science.labeled_batch."
+        )
+    return steps
+
+
+def unlabeled_beton(recipe: Recipe) -> Path:
+    """Returns the path of the converted images of the folder engine.unlabeled."""
+    engine = recipe.engine
+    folder = Path(engine.data, engine.unlabeled)
+    default = folder.parent / "ffcv" / f"{folder.name}.beton"
+    return Path(engine.data, engine.unlabeled_beton) if engine.unlabeled_beton else default
+
+
+def open_training(recipe: Recipe, split: Split, ranks: Ranks) -> TrainingData:
+    """Opens the labeled and the unlabeled source of this rank, paired to one feed."""
+    steps, bad_files = steps_per_epoch(recipe, split), _bad_files(recipe, split)
+    science, engine = recipe.science, recipe.engine
+    shares = {"groups": science.groups, "rank": ranks.rank, "world": ranks.world}
+
+    def order(stream: Stream, batch: int, continuous: bool) -> TrainingOrder:
+        indices = split.labeled if stream == Stream.LABELED else split.unlabeled
+        return TrainingOrder(
+            indices, seed=science.seed, stream=stream, batch=batch, steps=steps, continuous=continuous, **shares
+        )
+
+    labeled = order(Stream.LABELED, science.labeled_batch, continuous=True)
+    unlabeled = order(Stream.UNLABELED, science.labeled_batch * science.mu, continuous=False)
+    own = replace(_resources(recipe, engine.train_beton, ranks), bad_files=bad_files[0])
+    beton = own.beton if split.elsewhere is None else unlabeled_beton(recipe)
+    others = replace(own, beton=beton, bad_files=bad_files[1])
+    pipeline, options = engine.pipeline, recipe.source_options
+    feed = Feed(
+        open_source(pipeline, split.listing, labeled, science.labeled_views, own, options),
+        open_source(pipeline, split.unlabeled_listing, unlabeled, science.unlabeled_views, others, options),
+        prefetch=engine.prefetch,
+    )
+    return TrainingData(split, steps, bad_files, feed)
+
+
+def open_validation(recipe: Recipe, validation: Listing, ranks: Ranks) -> ValidationData:
+    """Opens this rank's share of the validation images."""
+    order = EvaluationOrder(validation.indices, batch=recipe.engine.eval_batch, rank=ranks.rank, world=ranks.world)
+    own, view = _resources(recipe, recipe.engine.val_beton, ranks), recipe.science.evaluation_view
+    source = open_source(recipe.engine.pipeline, validation, order, view, own, recipe.source_options)
+    return ValidationData(source, torch.from_numpy(validation.labels).to(ranks.device))
+
+
+def open_labeled(recipe: Recipe, split: Split, ranks: Ranks) -> Source:
+    """Opens this rank's share of the readable labeled images in the evaluation view: the bank of a kNN evaluation."""
+    readable = np.setdiff1d(split.labeled, [*split.listing.bad])
+    order = EvaluationOrder(readable, batch=recipe.engine.eval_batch, rank=ranks.rank, world=ranks.world)
+    recipe = replace(recipe, ffcv=replace(recipe.ffcv, cache="page"))  # a few, read once
+    own, view = _resources(recipe, recipe.engine.train_beton, ranks), recipe.science.evaluation_view
+    return open_source(recipe.engine.pipeline, split.listing, order, view, own, recipe.source_options)
+
+
+def _bad_files(recipe: Recipe, split: Split) -> tuple[BadFiles, BadFiles]:
+    """Returns where the labeled and the unlabeled source note undecodable files."""
+    limit, option = recipe.engine.bad_files, "engine.bad_files"
+    labeled = BadFiles(split.listing, limit, option=option)
+    same = split.unlabeled_listing is split.listing
+    return labeled, labeled if same else BadFiles(split.unlabeled_listing, limit, option=option)
+
+
+def _resources(recipe: Recipe, beton: str, ranks: Ranks) -> Resources:
+    """Returns what a run hands to one of its sources; ``beton`` is its converted file, below the data root."""
+    engine = recipe.engine
+    return Resources(
+        device=str(ranks.device),
+        threads=engine.threads or max(1, len(os.sched_getaffinity(0)) // ranks.local_world),
+        prefetch=engine.prefetch,
+        processes=ranks.local_world,
+        beton=Path(engine.data, beton),
+    )

@@ -1,0 +1,19 @@
+"""What DebiasPL is compared with, derived from a recipe: the same without debiasing, and EMAN's own setting of it."""
+
+from dataclasses import replace
+
+from debiaspl.config import Recipe
+
+
+def without_debiasing(recipe: Recipe, name: str) -> Recipe:
+    """Returns the recipe, called ``name``, without debiasing, margin and CLD: FixMatch with an EMAN teacher."""
+    return replace(recipe, name=name, science=replace(recipe.science, tau=0.0, lambda_cld=0.0))
+
+
+def in_eman_setting(recipe: Recipe, name: str) -> Recipe:
+    """Returns the recipe, called ``name``, with what else is known to differ in EMAN's code, which has no debiasing.
+
+    That is one weak and one strong view, threshold 0.7 and no dropout.
+    """
+    science = replace(recipe.science, multi_view=False, threshold=0.7, dropout=0.0)
+    return without_debiasing(replace(recipe, science=science), name)

@@ -1,0 +1,3 @@
+#!/usr/bin/env bash
+# imagenet-02p-clip on all GPUs of this machine; more flags go through, e.g. --data DIR --resume auto
+torchrun --standalone --nproc_per_node "${GPUS:-8}" -m debiaspl.train --recipe imagenet-02p-clip "$@"
