@@ -24,9 +24,6 @@ from pipelines.samples.listing import Listing, list_images
 from pipelines.samples.split import NoClipTargets, Split, find_file, read_split
 from pipelines.sources.options import Resources
 
-_INITIALISATION = 1001
-"""Key word that sets the initial weights' draws apart from those of the data streams (pipelines.order.Stream)."""
-
 
 def read_data(recipe: Recipe) -> tuple[Split, Listing]:
     """The training split and the validation listing below the data root."""
@@ -113,7 +110,7 @@ def build_state(recipe: Recipe, classes: int, ranks: Ranks) -> State:
     The student's weights are random: ``load_init`` comes next. The teacher becomes the student's copy in Step.
     """
     science = recipe.science
-    torch.manual_seed(int(keyed_random.bits(science.seed, _INITIALISATION) >> 1))
+    torch.manual_seed(int(keyed_random.bits(science.seed, Stream.INITIALISATION) >> 1))
     student = Classifier(science.arch, classes, science.dropout, science.size)
     teacher = Classifier(science.arch, classes, size=science.size)
     for model in (student, teacher):

@@ -56,7 +56,7 @@ class Encoding:
     def raw(self, position: int) -> bool:
         """Whether the sample's pixels are stored: a keyed choice, the same in any shard, subset or resumed run."""
         if self.mode == "proportion":
-            return bool(keyed_random.uniform(0, position) < self.raw_share)
+            return bool(keyed_random.uniform(keyed_random.CONVERSION, position) < self.raw_share)
         return self.mode == "raw"
 
 

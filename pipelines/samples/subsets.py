@@ -14,10 +14,8 @@ from numpy.typing import NDArray
 
 from pipelines import keyed_random
 from pipelines.errors import DataError
+from pipelines.keyed_random import Stream
 from pipelines.samples.listing import Listing
-
-_SUBSETS = 1002
-"""Key word that sets these draws apart from those of training."""
 
 
 class Chosen(NamedTuple):
@@ -95,7 +93,7 @@ def _ranked(listing: Listing, wanted: NDArray[np.int64], seed: int) -> list[NDAr
             raise DataError(
                 f"Class {name} has {len(members)} usable images, but {wanted[label]} are wanted. Ask for fewer."
             )
-        keys = keyed_random.bits(_SUBSETS, seed, _hash(name), hashes[members])
+        keys = keyed_random.bits(Stream.SUBSETS, seed, _hash(name), hashes[members])
         result.append(members[np.argsort(keys, kind="stable")])
     return result
 
