@@ -33,7 +33,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that the comm
 
 from pipelines.beton.one_image import Encoding
 from pipelines.beton.warm import warm
-from pipelines.errors import MissingDependency, UserError
+from pipelines.errors import UserError, requires
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -54,15 +54,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> None:
     if options.warm:
         return warm(options.warm)
-    try:  # they need ffcv, which --help and --warm do not
+    with requires("ffcv", "pip install -e '.[ffcv]'", "The converter"):  # --help and --warm do not
         from pipelines.beton.convert import convert, scan
         from pipelines.beton.merge import merge
         from pipelines.beton.shards import part_path, positions_of
         from pipelines.beton.verify import verify
-    except ModuleNotFoundError as error:
-        if error.name != "ffcv":
-            raise
-        raise MissingDependency("The converter needs ffcv. Run: pip install -e '.[ffcv]'") from error
     betons = {split: options.data / "ffcv" / f"{split}.beton" for split in options.split}
     if options.merge:
         for beton in betons.values():

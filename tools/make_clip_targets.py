@@ -20,7 +20,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from pipelines.augment import pillow
-from pipelines.errors import DataError, MissingDependency, UserError
+from pipelines.errors import DataError, UserError, requires
 from pipelines.files import replacing
 from pipelines.samples.index_file import read_index_file
 from pipelines.samples.listing import Listing, list_images
@@ -108,14 +108,8 @@ def class_names(listing: Listing, path: Path | None) -> list[str]:
 
 def predict(listing: Listing, names: list[str], model: str, pretrained: str, batch: int) -> NDArray[np.float32]:
     """CLIP's class probabilities [N, C] of every image; zeros, below any gate, for one that cannot be decoded."""
-    try:
+    with requires("open_clip", "pip install -e '.[clip]'", "CLIP"):
         import open_clip
-    except ModuleNotFoundError as error:
-        if error.name != "open_clip":
-            raise
-        raise MissingDependency(
-            "CLIP needs open_clip, which is not installed. Run: pip install -e '.[clip]'"
-        ) from error
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         clip, _, preprocess = open_clip.create_model_and_transforms(model, pretrained=pretrained, device=device)

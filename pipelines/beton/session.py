@@ -7,7 +7,6 @@ NAME.beton.partial.journal says how far they are. A kill at any moment leaves ei
 
 import csv
 import json
-import os
 import sys
 import time
 from collections import Counter
@@ -23,6 +22,7 @@ from pipelines.beton.journal import Commit, Journal, read_commits, read_identity
 from pipelines.beton.one_image import Fate, StoredImage
 from pipelines.beton.writer import RECORD, BetonWriter, Place
 from pipelines.errors import DataError
+from pipelines.files import sync
 
 SIDECAR, RECORDS, FILES = ".json", ".records.npy", ".files.csv"
 COMMIT_BYTES = 1 << 24
@@ -236,12 +236,3 @@ def unwritable(beton: Path, error: OSError) -> DataError:
     """The message for whatever the disk refuses."""
     reason = error.strerror or error
     return DataError(f"Cannot write {beton}: {reason}. Check the folder's permissions and the disk's space.")
-
-
-def sync(path: Path) -> None:
-    """Wait until a file or folder is on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -11,7 +11,7 @@ from tqdm import tqdm
 from pipelines.beton.one_image import Fate, digest
 from pipelines.beton.session import RECORDS, read_sidecar
 from pipelines.beton.writer import METADATA, METADATA_START, RECORD, tables_digest
-from pipelines.errors import DataError
+from pipelines.errors import DataError, first_few
 from pipelines.samples.listing import Listing
 
 _CHUNK = 64
@@ -56,9 +56,8 @@ def verify(listing: Listing, beton: Path, workers: int) -> None:
             bar.update(min(_CHUNK, len(records) - bar.n))
     problems += _gaps(content, records)
     if problems:
-        more = f"\n  … and {len(problems) - _NAMED} more" if len(problems) > _NAMED else ""
-        named = "\n  ".join(problems[:_NAMED])
-        raise DataError(f"{beton} is not what was converted:\n  {named}{more}\nConvert again.")
+        named = first_few(problems, _NAMED, "\n  ")
+        raise DataError(f"{beton} is not what was converted:\n  {named}\nConvert again.")
     print(f"{beton}: {len(records)} images and all tables are as they were converted")
 
 

@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.errors import DataError
+from pipelines.errors import DataError, first_few
 from pipelines.samples import listing_cache
 from pipelines.samples.folder_scan import Scan, scan_classes, scan_flat, shown
 from pipelines.samples.image_header import read_sizes
@@ -87,10 +87,9 @@ def list_images(root: Path, *, labeled: bool = True, on_bad: Literal["raise", "k
     scan = scan_classes(str(root)) if labeled else scan_flat(str(root))
     widths, heights, bad = _sizes(root, scan, "classes" if labeled else "flat")
     if bad and on_bad == "raise":
-        more = f"\n  … and {len(bad) - _NAMED_FILES} more" if len(bad) > _NAMED_FILES else ""
-        first = list(bad.items())[:_NAMED_FILES]
-        named = "\n  ".join(f"{root}/{shown(scan.names[index])}: {reason}" for index, reason in first)
-        raise DataError(f"Not readable as images (remove or replace them):\n  {named}{more}")
+        named = [f"{root}/{shown(scan.names[index])}: {reason}" for index, reason in bad.items()]
+        few = first_few(named, _NAMED_FILES, "\n  ")
+        raise DataError(f"Not readable as images (remove or replace them):\n  {few}")
     labels = scan.labels if labeled else np.full(len(scan.names), UNKNOWN, np.int64)
     return Listing(root, scan.classes, scan.names, labels, heights, widths, bad)
 

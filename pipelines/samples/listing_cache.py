@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.errors import first_few
 from pipelines.files import cache_folder, open_regular, replacing
 from pipelines.samples.folder_scan import Scan, shown
 
@@ -147,7 +148,7 @@ def reuse(old: Remembered, scan: Scan) -> Reused:
 def _line(kinds: dict[str, list[str]]) -> str:
     """'2 added (a/0.jpg, a/1.jpg), 1 removed (b/7.jpg)'"""
     return ", ".join(
-        f"{len(names)} {kind} ({', '.join(map(shown, names[:_NAMED]))}{', …' if len(names) > _NAMED else ''})"
+        f"{len(names)} {kind} ({first_few([shown(name) for name in names], _NAMED)})"
         for kind, names in kinds.items()
         if names
     )

@@ -297,7 +297,7 @@ def test_only_new_and_changed_files_are_read_again_and_a_line_names_them(
     listing = list_images(small)
     assert sorted(headers_read) == sorted([*(f"{small}/a/new{number}.jpg" for number in range(5)), f"{small}/b/0.jpg"])
     assert capfd.readouterr().err.strip() == (
-        f"{small} has changed since it was last listed: 5 added (a/new0.jpg, a/new1.jpg, a/new2.jpg, …), "
+        f"{small} has changed since it was last listed: 5 added (a/new0.jpg, a/new1.jpg, a/new2.jpg, … and 2 more), "
         "1 removed (a/1.jpg), 1 changed (b/0.jpg); reading 6 headers"
     )
     assert sizes(listing) == [(30, 20), *[(6, 5)] * 5, (55, 77), (36, 23)]
