@@ -140,7 +140,8 @@ def _nonsense(pairs: dict[str, tuple[Tensor, Tensor]]) -> str:
     first = next((problem for problem in problems.values() if problem), None)
     if first is None:
         return ""
-    return f"{first.what} in {first_few([name for name, problem in problems.items() if problem == first], 3)}. {first.remedy}."
+    names = [name for name, problem in problems.items() if problem == first]
+    return f"{first.what} in {first_few(names, 3)}. {first.remedy}."
 
 
 class _Problem(NamedTuple):

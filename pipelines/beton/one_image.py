@@ -17,16 +17,22 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from pipelines import keyed_random
-from pipelines.beton.jpeg_markers import START, Buffer, Markers, is_ended, markers_of
 from pipelines.beton.source_file import Refused, read_file
 from pipelines.beton.turbojpeg import Decoder
 from pipelines.errors import DataError
+from pipelines.samples.image_header import (
+    MOST_PIXELS,
+    ORIENTATION,
+    START,
+    Buffer,
+    JpegHeader,
+    is_ended,
+    jpeg_header,
+    orientation,
+)
 
-MOST_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 0)
-"""Where Pillow, and so torchvision, speaks of a decompression bomb."""
 _LONGEST_SIDE = 65535
 """The .beton has 16 bits for it."""
-_ORIENTATION = 0x0112
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -115,26 +121,24 @@ def _one_line(text: str) -> str:
 
 
 def _looked_at(path: str, data: Buffer, encoding: Encoding, raw: bool) -> _Picture:
-    markers = markers_of(data) if data[:3] == START else None
-    if markers is not None:
-        _refuse_absurd(markers.width, markers.height)
-        if markers.common and is_ended(data, markers):
-            shrink = (
-                encoding.max_resolution is not None and max(markers.width, markers.height) > encoding.max_resolution
-            )
-            size, notes = (markers.width, markers.height), _notes_of(markers)
+    header = jpeg_header(data)
+    if header is not None:
+        _refuse_absurd(header.width, header.height)
+        if header.common and is_ended(data, header):
+            shrink = encoding.max_resolution is not None and max(header.width, header.height) > encoding.max_resolution
+            size, notes = (header.width, header.height), _notes_of(data, header)
             if not (raw or shrink or encoding.check == "decode"):
                 return _Picture(size, True, None, notes)
-            if not shrink and (pixels := _decoded(data, markers, scratch=not raw)) is not None:
+            if not shrink and (pixels := _decoded(data, header, scratch=not raw)) is not None:
                 return _Picture(size, not raw, Image.fromarray(pixels) if raw else None, notes)
-    return _by_pillow(path, data, markers)
+    return _by_pillow(path, data, header)
 
 
-def _notes_of(markers: Markers) -> list[str]:
-    notes = ["grey JPEG"] if markers.components == 1 else []
-    if markers.orientation != 1:
-        notes.append(f"EXIF rotation ignored, as torchvision does: orientation {markers.orientation}")
-    if markers.several:
+def _notes_of(data: Buffer, header: JpegHeader) -> list[str]:
+    notes = ["grey JPEG"] if header.components == 1 else []
+    if (turned := orientation(data, header)) != 1:
+        notes.append(f"EXIF rotation ignored, as torchvision does: orientation {turned}")
+    if header.several:
         notes.append("several pictures in one file: the first is read")
     return notes
 
@@ -144,17 +148,17 @@ def _refuse_absurd(width: int, height: int) -> None:
         raise Refused(f"absurd dimensions: {width} × {height}, refused before decoding")
 
 
-def _decoded(data: Buffer, markers: Markers, scratch: bool) -> NDArray[np.uint8] | None:
+def _decoded(data: Buffer, header: JpegHeader, scratch: bool) -> NDArray[np.uint8] | None:
     """uint8 [height, width, 3], in memory that the next call overwrites where ``scratch``; None where libturbojpeg
     reports anything: then Pillow says how bad it is.
     """
     if not hasattr(_own, "decoder"):
         _own.decoder, _own.memory = Decoder(), np.empty(0, np.uint8)
-    count = 3 * markers.width * markers.height
+    count = 3 * header.width * header.height
     if scratch and len(_own.memory) < count:
         _own.memory = np.empty(count, np.uint8)
     memory = _own.memory[:count] if scratch else np.empty(count, np.uint8)
-    pixels = memory.reshape(markers.height, markers.width, 3)
+    pixels = memory.reshape(header.height, header.width, 3)
     try:
         _own.decoder.decode(data, pixels)
     except (DataError, ValueError) as error:
@@ -163,7 +167,7 @@ def _decoded(data: Buffer, markers: Markers, scratch: bool) -> NDArray[np.uint8]
     return pixels
 
 
-def _by_pillow(path: str, data: Buffer, markers: Markers | None) -> _Picture:
+def _by_pillow(path: str, data: Buffer, header: JpegHeader | None) -> _Picture:
     """Decode with Pillow, which is the judge. Also what names a file's kind, where that is not what its name says."""
     _own.warning, warning = "", getattr(_own, "warning", "")
     try:
@@ -178,12 +182,12 @@ def _by_pillow(path: str, data: Buffer, markers: Markers | None) -> _Picture:
     except Image.DecompressionBombError as error:
         raise Refused(f"absurd dimensions: {error}") from error
     except UnidentifiedImageError as error:
-        raise Refused("truncated: it ends within its header" if markers is None and data[:3] == START
+        raise Refused("truncated: it ends within its header" if header is None and data[:3] == START
                        else "not an image") from error  # fmt: skip
     except Exception as error:  # Pillow's plug-ins raise whatever the damage makes them raise
         cut = "truncated" in str(error).lower()
         raise Refused(f"{'truncated' if cut else 'damaged'}: {error or type(error).__name__}") from error
-    if keep and markers is not None and not is_ended(data, markers):
+    if keep and header is not None and not is_ended(data, header):
         notes.append("no end-of-image marker: it decodes all the same")
     elif keep and warning:
         notes.append(f"libjpeg warns: {warning}")
@@ -207,8 +211,8 @@ def _kinds(path: str, data: Buffer, image: Image.Image) -> list[str]:
         notes.append(
             "several pictures in one file: the first is read" if kind == "MPO" else f"animated: the first of {frames}"
         )
-    if (orientation := image.getexif().get(_ORIENTATION, 1)) != 1:
-        notes.append(f"EXIF rotation ignored, as torchvision does: orientation {orientation}")
+    if (turned := image.getexif().get(ORIENTATION, 1)) != 1:
+        notes.append(f"EXIF rotation ignored, as torchvision does: orientation {turned}")
     return notes
 
 

@@ -5,8 +5,8 @@ import os
 import stat
 from pathlib import Path
 
-from pipelines.beton.jpeg_markers import Buffer
 from pipelines.errors import DataError
+from pipelines.samples.image_header import Buffer
 
 _GONE = {errno.EACCES, errno.EPERM, errno.ENOENT, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG}
 """Errors that are the file's own. Any other (a network's, a full table of open files) would hit its neighbours too."""

@@ -27,8 +27,8 @@ from pipelines.beton.format import (
     RGBImageField,
     get_metadata_type,
 )
-from pipelines.beton.jpeg_markers import Buffer
 from pipelines.errors import DataError
+from pipelines.samples.image_header import Buffer
 
 PAGE = 1 << 23
 """FFCV's own default, bytes."""
