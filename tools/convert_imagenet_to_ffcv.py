@@ -11,9 +11,9 @@ Pillow's convert("RGB"): exact, but large. A file that Pillow does not read is l
 that --max-resolution shrinks (Pillow's LANCZOS) are encoded as JPEG of --quality. --mode raw stores all pixels, and
 --mode proportion those of a share of the images, chosen by index.
 
-Beside each .beton: .json (parameters, versions, counts), .files.csv (each odd file with its fate and why) and
-.records.npy (digests, for --verify). The same input gives the same bytes with any number of workers, after any number
-of kills and --resume, and in any number of shards after --merge.
+Beside each .beton: .json (parameters, versions, counts), .files.csv (each file with a note: its status and the note)
+and .records.npy (digests, for --verify). The same input gives the same bytes with any number of workers, after any
+number of kills and --resume, and in any number of shards after --merge.
 
 --flat: the folders hold images without classes, at any depth, for engine.unlabeled (--split unlabeled --flat).
 
@@ -37,7 +37,7 @@ from pipelines.errors import UserError, requires
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit status: 0, 2 after a message about what to mend, 130 when interrupted."""
+    """Runs the converter; returns the exit status: 0, 2 after a message about what to mend, 130 when interrupted."""
     options = _arguments(argv)
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # such files are refused, and listed by name
     try:

@@ -1,6 +1,6 @@
-"""What becomes of one file: its bytes as they are, a smaller JPEG, its pixels, or nothing; and why.
+"""Makes of one file what the .beton stores: its bytes as they are, a smaller JPEG, its pixels, or nothing; and why.
 
-Pillow is the judge, as in the torchvision pipeline: what it decodes is stored, what it refuses is left out. It is asked
+Pillow is the judge, as in the torchvision pipeline: what it decodes is stored, what it refuses is skipped. It is asked
 only where a JPEG's markers, or libturbojpeg, leave a doubt.
 """
 
@@ -36,22 +36,23 @@ _LONGEST_SIDE = 65535
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
-class Fate(IntEnum):
-    """What is in the .beton for a file; stored in its records."""
+class Status(IntEnum):
+    """What became of a file: what is in the .beton for it. The number is stored in the records."""
 
     KEPT = 0  # a JPEG's own bytes
     ENCODED = 1  # a new JPEG
     PIXELS = 2
-    LEFT_OUT = 3
+    SKIPPED = 3  # nothing: it could not be read
 
     @property
     def words(self) -> str:
+        """The status as messages, sidecar, journal and list of files have it, in every version."""
         return ("kept as it is", "encoded as JPEG", "stored as pixels", "left out")[self]
 
 
 @dataclass(frozen=True)
 class Encoding:
-    """How images are stored. All of it shapes the bytes, so all of it must agree when a conversion is resumed."""
+    """Says how images are stored. All of it shapes the bytes, so all of it must agree when a conversion is resumed."""
 
     max_resolution: int | None = None  # longest side in pixels; None: never resized
     quality: int = 90
@@ -67,21 +68,21 @@ class Encoding:
 
 
 class StoredImage(NamedTuple):
-    """One sample as it goes into the file."""
+    """Holds one sample as it goes into the file."""
 
     position: int  # in the listing
     label: int
-    fate: Fate
+    status: Status
     content: Buffer = b""  # may lie in the memory that the file was read into
     width: int = 0
     height: int = 0
     digest: int = 0  # of the content
     source: int = 0  # of the file
-    reason: str = ""  # "kind: detail; kind: detail", empty where nothing is odd about the file
+    reason: str = ""  # "kind: detail; kind: detail", notes on the file; empty where there are none
 
 
 class _Picture(NamedTuple):
-    """A file that was looked at: either its own bytes will do, or there are pixels."""
+    """Holds a file that was looked at: either its own bytes will do, or there are pixels."""
 
     size: tuple[int, int]
     keep: bool
@@ -93,27 +94,28 @@ _own = threading.local()
 
 
 def digest(content: Buffer) -> int:
-    """CRC-32, computed without the GIL: any damage of up to 32 bits in a row shows, any other but once in 2**32.
+    """Returns the CRC-32, computed without the GIL.
 
-    SHA-256 would take as long as reading and writing together.
+    Any damage of up to 32 bits in a row changes it, any other all but once in 2**32. SHA-256 would take as long as
+    reading and writing together.
     """
     return zlib.crc32(content)
 
 
 def stored_image(path: str, position: int, label: int, encoding: Encoding, memory: memoryview) -> StoredImage:
-    """Read, check and, where it must be, convert one file. Raises DataError where reading fails for no fault of its.
+    """Reads, checks and, where it must be, converts one file. Raises DataError where reading fails for no fault of its.
 
     The file is read into ``memory`` where it fits: fresh memory would cost as much as the reading.
     """
     try:
         data = read_file(path, memory)
         picture = _looked_at(path, data, encoding, encoding.raw(position))
-        content, size, fate = _content(data, picture, encoding, encoding.raw(position))
+        content, size, status = _content(data, picture, encoding, encoding.raw(position))
     except Refused as refused:
-        return StoredImage(position, label, Fate.LEFT_OUT, reason=_one_line(str(refused)))
+        return StoredImage(position, label, Status.SKIPPED, reason=_one_line(str(refused)))
     source = digest(data)
-    own = source if fate == Fate.KEPT else digest(content)
-    return StoredImage(position, label, fate, content, *size, own, source, "; ".join(map(_one_line, picture.notes)))
+    own = source if status == Status.KEPT else digest(content)
+    return StoredImage(position, label, status, content, *size, own, source, "; ".join(map(_one_line, picture.notes)))
 
 
 def _one_line(text: str) -> str:
@@ -195,7 +197,7 @@ def _by_pillow(path: str, data: Buffer, header: JpegHeader | None) -> _Picture:
 
 
 def _kinds(path: str, data: Buffer, image: Image.Image) -> list[str]:
-    """What is odd about an opened file."""
+    """Notes on an opened file."""
     notes, suffix, kind = [], Path(path).suffix.lower(), image.format or "?"
     if kind != "MPO" and Image.registered_extensions().get(suffix) != kind:
         notes.append(f"{kind} named {Path(path).suffix}")
@@ -216,20 +218,20 @@ def _kinds(path: str, data: Buffer, image: Image.Image) -> list[str]:
     return notes
 
 
-def _content(data: Buffer, picture: _Picture, encoding: Encoding, raw: bool) -> tuple[Buffer, tuple[int, int], Fate]:
+def _content(data: Buffer, picture: _Picture, encoding: Encoding, raw: bool) -> tuple[Buffer, tuple[int, int], Status]:
     limit = encoding.max_resolution
     shrink = limit is not None and max(picture.size) > limit
     if picture.keep and not (raw or shrink):
-        return data, picture.size, Fate.KEPT
+        return data, picture.size, Status.KEPT
     pixels = picture.pixels
     assert pixels is not None, "whoever does not decode keeps the bytes"
     if shrink and limit is not None:
         pixels = _shrunk(pixels, limit)
     if raw or not (picture.keep or shrink):  # a PNG's pixels stay what they are
-        return pixels.tobytes(), pixels.size, Fate.PIXELS
+        return pixels.tobytes(), pixels.size, Status.PIXELS
     buffer = io.BytesIO()
     pixels.save(buffer, "JPEG", quality=encoding.quality)
-    return buffer.getvalue(), pixels.size, Fate.ENCODED
+    return buffer.getvalue(), pixels.size, Status.ENCODED
 
 
 def _shrunk(image: Image.Image, longest: int) -> Image.Image:
