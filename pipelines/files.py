@@ -82,8 +82,8 @@ def verify_archive(file: BinaryIO) -> None:
 def cache_folder() -> Path | None:
     """Returns this user's folder for what can be made again; None without a home.
 
-    It is ``debiaspl`` in $XDG_CACHE_HOME or ~/.cache. It may be missing, or impossible to write to: whoever uses it does
-    without then.
+    It is ``debiaspl`` in $XDG_CACHE_HOME or ~/.cache, and may be missing, or impossible to write to: whoever uses it
+    does without then.
     """
     if base := os.environ.get("XDG_CACHE_HOME"):
         return Path(base) / "debiaspl"

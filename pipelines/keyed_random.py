@@ -38,7 +38,7 @@ _MIX_2 = np.uint64(0x94D049BB133111EB)
 
 
 def bits(*words: Word) -> NDArray[np.uint64]:
-    """64 random bits for each broadcast combination of non-negative integer ``words``.
+    """Returns 64 random bits for each broadcast combination of non-negative integer ``words``.
 
     The order of the words matters; the last one is best the one that varies fastest.
     """
@@ -53,5 +53,5 @@ def bits(*words: Word) -> NDArray[np.uint64]:
 
 
 def uniform(*words: Word) -> NDArray[np.float64]:
-    """Floats in [0, 1), multiples of 2**-53, one for each broadcast combination of ``words``."""
+    """Returns floats in [0, 1), multiples of 2**-53, one for each broadcast combination of ``words``."""
     return np.asarray((bits(*words) >> np.uint64(11)) * 2.0**-53)

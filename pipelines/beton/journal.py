@@ -33,7 +33,7 @@ class Journal:
     """Appends commits to one file."""
 
     def __init__(self, path: Path, identity: dict[str, Any]) -> None:
-        """Begin a journal, or go on with one that ``read_identity`` and ``read_commits`` have accepted."""
+        """Begins a journal, or goes on with one that ``read_identity`` and ``read_commits`` have accepted."""
         self.path = path
         whole = _whole_length(path) if path.exists() else 0
         self._file = path.open("r+b" if whole else "wb")

@@ -37,7 +37,10 @@ class Session:
     """Stores the samples that ``add`` is given, and gives the file its name in ``finish``."""
 
     def __init__(self, beton: Path, samples: int, identity: dict[str, Any], resume: bool) -> None:
-        """``identity`` (plain JSON) is all that shapes the bytes; a journal with another one is not resumed."""
+        """Begins or resumes a conversion.
+
+        ``identity`` (plain JSON) is all that shapes the bytes; a journal with another one is not resumed.
+        """
         self.beton, self.identity = beton, identity
         self.partial = beton.with_name(f"{beton.name}.partial")
         self._journal_path = Path(f"{self.partial}.journal")
@@ -170,7 +173,7 @@ class Session:
         return left_out
 
     def close(self) -> None:
-        """Let go of the files; a session that is not finished can be resumed from its last commit."""
+        """Lets go of the files; a session that is not finished can be resumed from its last commit."""
         self._pool.shutdown()
         self._writer.close()
         self._journal.close()

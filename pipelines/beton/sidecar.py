@@ -14,7 +14,7 @@ _IDENTITY = ("fingerprint", "positions", "parameters", "versions")
 
 
 class Sidecar(TypedDict):
-    """The file's content, in its order."""
+    """Holds the file's content, in its order."""
 
     fingerprint: str  # of the listing
     positions: str  # SHA-256 of the listing positions that were asked for

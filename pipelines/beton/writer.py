@@ -54,7 +54,7 @@ _NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
 
 
 class Place(NamedTuple):
-    """Where writing goes on."""
+    """Says where writing goes on."""
 
     end: int
     page: int

@@ -43,7 +43,7 @@ _Size = tuple[int, int]  # width, height
 
 
 def read_sizes(root: str, names: Sequence[str]) -> tuple[NDArray[np.int32], NDArray[np.int32], dict[int, str]]:
-    """Widths and heights [n] of ``root/<name>``, and what is wrong with those that have none (their sizes are 0)."""
+    """Returns widths and heights [n] of ``root/<name>``, and what is wrong with the files whose size is 0."""
     starts = range(0, len(names), _CHUNK)
     found: list[_Size | str] = []
     with (
@@ -97,7 +97,7 @@ def _size(path: str) -> _Size | str:
 
 
 class JpegHeader(NamedTuple):
-    """What the markers before the pixels of a JPEG say; of several pictures in one file, those of the first."""
+    """Holds what the markers before the pixels of a JPEG say; of several pictures in one file, those of the first."""
 
     width: int
     height: int
@@ -140,7 +140,7 @@ def is_ended(data: Buffer, header: JpegHeader) -> bool:
 
 
 def orientation(data: Buffer, header: JpegHeader) -> int:
-    """The rotation (1 to 8) that EXIF's first directory asks for; 1, which is none, where it says nothing."""
+    """Returns the rotation (1 to 8) that EXIF's first directory asks for; 1, which is none, where it says nothing."""
     if not header.exif:
         return 1
     head, tiff = bytes(data[: header.scan]), header.exif
