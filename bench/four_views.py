@@ -7,7 +7,6 @@ best, 168 views.
 import subprocess
 import sys
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
@@ -18,7 +17,7 @@ from bench.arguments import LABELED, STEP, UNLABELED
 from pipelines import open_source
 from pipelines.augment import gpu
 from pipelines.augment.policy import plan
-from pipelines.errors import DataError, MissingDependency
+from pipelines.errors import DataError
 from pipelines.feed import Feed
 from pipelines.order import Stream, TrainingOrder
 from pipelines.samples.listing import Listing
@@ -85,8 +84,6 @@ def beton(root: Path, threads: int) -> Path:
     path = root / "ffcv" / "train.beton"
     if path.exists():
         return path
-    if find_spec("ffcv") is None:
-        raise MissingDependency("needs ffcv, which is not installed. Run: pip install -e '.[ffcv]'")
     tool = Path(__file__).parents[1] / "tools" / "convert_imagenet_to_ffcv.py"
     command = [sys.executable, str(tool), "--data", str(root), "--split", "train", "--workers", str(threads)]
     done = subprocess.run(command, check=False, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)

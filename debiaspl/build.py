@@ -14,11 +14,9 @@ from debiaspl.models.classifier import Classifier
 from debiaspl.optim import build_optimizer
 from debiaspl.step import State, Step, Tables
 from pipelines import keyed_random
+from pipelines.order import Stream
 from pipelines.samples.listing import Listing
 from pipelines.samples.split import Split
-
-_INITIALISATION = 1001
-"""Key word that sets the initial weights' draws apart from those of the data streams (pipelines.order.Stream)."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +86,7 @@ def build_state(recipe: Recipe, classes: int, ranks: Ranks) -> State:
     The student's weights are random. The teacher becomes the student's copy in Step.
     """
     science = recipe.science
-    torch.manual_seed(int(keyed_random.bits(science.seed, _INITIALISATION) >> 1))
+    torch.manual_seed(int(keyed_random.bits(science.seed, Stream.INITIALISATION) >> 1))
     student = build_network(recipe, classes, ranks, science.dropout)
     return State(
         student=student,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from debiaspl.models.trunks import known_trunks, misfit
 from pipelines import NAMES as PIPELINES
 from pipelines.errors import ConfigError as ConfigError
-from pipelines.errors import MissingDependency
+from pipelines.errors import first_few, requires
 from pipelines.sources.bounds import Above, AtLeast, Within, check_bounds
 from pipelines.sources.options import DaliOptions, FfcvOptions
 from pipelines.views import EvaluationView, TrainingViews
@@ -227,14 +227,8 @@ class Recipe:
 
 def _require_trunk(arch: str, size: int) -> None:
     """Raises ConfigError for a trunk that does not exist or does not fit, MissingDependency where timm is needed."""
-    try:
+    with requires("timm", "pip install -e '.[timm]'", f"science.arch={arch}"):
         known = known_trunks(arch)
-    except ModuleNotFoundError as error:
-        if error.name != "timm":
-            raise
-        raise MissingDependency(
-            f"science.arch={arch} needs timm, which is not installed. Run: pip install -e '.[timm]'"
-        ) from error
     others = "" if arch.startswith("timm/") else " Networks of timm are named timm/<name>."
     _require(arch in known, f"There is no science.arch {arch!r}{near(arch, known)}.{others}")
     problem = misfit(arch, size)
@@ -247,7 +241,7 @@ def near(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     if close:
         return f"; did you mean {' or '.join(close)}?"
-    return f"; there are {', '.join(names[:60])}{f' and {len(names) - 60} more' if len(names) > 60 else ''}"
+    return f"; there are {first_few(names, 60)}"
 
 
 def _divisors(number: int) -> str:

@@ -13,7 +13,7 @@ from debiaspl.config import Recipe
 from debiaspl.distributed import Ranks
 from pipelines import open_source
 from pipelines.batch import Source
-from pipelines.errors import DataError, UserError
+from pipelines.errors import DataError, UserError, first_few
 from pipelines.feed import Feed
 from pipelines.order import EvaluationOrder, Stream, TrainingOrder
 from pipelines.samples.bad_files import BadFiles
@@ -65,7 +65,7 @@ def read_data(recipe: Recipe) -> tuple[Split, Listing]:
     train, validation = list_images(root / "train", on_bad="keep"), list_images(root / "val")
     if train.classes != validation.classes:
         differing = sorted(set(train.classes) ^ set(validation.classes))
-        raise DataError(f"{root}/train and {root}/val differ in their class folders: {', '.join(differing[:5])}.")
+        raise DataError(f"{root}/train and {root}/val differ in their class folders: {first_few(differing, 5)}.")
     labeled = find_file(root, engine.labeled_csv, option="--set engine.labeled_csv=…")
     unlabeled: Path | Listing
     if engine.unlabeled:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from debiaspl.models.trunks import TRUNKS
 from debiaspl.weights_file import WeightsError, read_tensors
+from pipelines.errors import first_few
 from pipelines.files import replacing
 
 # Words that a prefix of a moving average has: EMA, MoCo's key encoder, BYOL's target, a teacher, SWA, DINO, timm …
@@ -112,12 +113,12 @@ def _why(networks: list[str]) -> str:
     """Why the first of these prefixes was taken."""
     first, others = networks[0], [f"{prefix}*" for prefix in networks[1:]]
     if _is_average(first):
-        return "; ".join(["a moving average by its name", *([f"before {_some(others)}"] if others else [])])
+        return "; ".join(["a moving average by its name", *([f"before {first_few(others, 3)}"] if others else [])])
     averages = [f"{prefix}*" for prefix in networks if _is_average(prefix)]
     equals = [f"{prefix}*" for prefix in networks[1:] if _rank(prefix) == _rank(first)]
-    reasons = [f"the trained network, before its moving average {_some(averages)}"] if averages else []
-    reasons += [f"the first of several, before {_some(equals)}"] if equals else []
-    return "; ".join(reasons) or (f"the trained network by its name, before {_some(others)}" if others else "")
+    reasons = [f"the trained network, before its moving average {first_few(averages, 3)}"] if averages else []
+    reasons += [f"the first of several, before {first_few(equals, 3)}"] if equals else []
+    return "; ".join(reasons) or (f"the trained network by its name, before {first_few(others, 3)}" if others else "")
 
 
 def _words(prefix: str) -> set[str]:
@@ -139,7 +140,8 @@ def _nonsense(pairs: dict[str, tuple[Tensor, Tensor]]) -> str:
     first = next((problem for problem in problems.values() if problem), None)
     if first is None:
         return ""
-    return f"{first.what} in {_some([name for name, problem in problems.items() if problem == first])}. {first.remedy}."
+    names = [name for name, problem in problems.items() if problem == first]
+    return f"{first.what} in {first_few(names, 3)}. {first.remedy}."
 
 
 class _Problem(NamedTuple):
@@ -181,7 +183,7 @@ def _misfit(source: dict[str, Tensor], wanted: dict[str, Tensor], prefix: str) -
         f"{len(wrong)} of other shapes": wrong,
         f"{len(more)} that it does not have": more,
     }
-    return "; ".join(f"{what} ({_some(names)})" for what, names in problems.items() if names)
+    return "; ".join(f"{what} ({first_few(names, 3)})" for what, names in problems.items() if names)
 
 
 def _remedy(source: dict[str, Tensor]) -> str:
@@ -196,12 +198,8 @@ def _remedy(source: dict[str, Tensor]) -> str:
         return f"It fits {' and '.join(fitting)}"
     return (
         "Set science.arch (and science.size, if that shapes the network) to what the file was made for, or give "
-        f"another --init; it holds {_some(list(source))}"
+        f"another --init; it holds {first_few(list(source), 3)}"
     )
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
 
 
 def _is_counter(name: str) -> bool:

@@ -145,7 +145,7 @@ class Step:
         statistics: list[SentTensors] = []
         for group, batch, target in zip(self._groups, batches, targets, strict=True):
             # Dropout's draws are keyed like all others, so they depend on neither rank nor interruption.
-            torch.manual_seed(int(keyed_random.bits(self._science.seed, _DROPOUT, step, group) >> 1))
+            torch.manual_seed(int(keyed_random.bits(self._science.seed, keyed_random.Stream.DROPOUT, step, group) >> 1))
             self._mark_pass()
             weak = len(batch.unlabeled.pixels) // 2
             losses = self._student_pass(
@@ -209,10 +209,6 @@ class Step:
         """Allows CUDA graphs a new replay: nothing that one returned before is used any more."""
         if self._cuda_graphs:
             torch.compiler.cudagraph_mark_step_begin()
-
-
-_DROPOUT = 1000
-"""Key word that sets dropout's draws apart from those of the data streams (pipelines.order.Stream)."""
 
 
 def _autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:

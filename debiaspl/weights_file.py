@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipelines.errors import MissingDependency, UserError
+from pipelines.errors import UserError, requires
 from pipelines.files import open_regular, verify_archive
 
 
@@ -54,18 +54,12 @@ def _load_torch(path: Path) -> Any:
 
 
 def _safetensors_loader(path: Path) -> Callable[[Path], Any]:
-    try:
-        from safetensors.torch import load_file  # optional: only for such files
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != "safetensors":
-            raise
-        raise MissingDependency(
-            f"{path} needs safetensors, which is not installed. Run: pip install -e '.[timm]' (it comes with timm)"
-        ) from error
+    with requires("safetensors", "pip install -e '.[timm]' (it comes with timm)", str(path)):
+        from safetensors import torch as safetensors  # optional: only for such files
 
     def load(file: Path) -> Any:
         open_regular(file).close()  # load_file would wait for a pipe
-        return load_file(file)
+        return safetensors.load_file(file)
 
     return load
 

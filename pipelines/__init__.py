@@ -19,7 +19,7 @@ first, and ``views.index`` says which samples they are)::
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from pipelines.errors import DataError, MissingDependency
+from pipelines.errors import DataError, MissingDependency, requires
 from pipelines.order import EvaluationOrder, Order, Stream, TrainingOrder
 from pipelines.samples.listing import Listing, list_images
 from pipelines.sources.options import DaliOptions, FfcvOptions, Resources
@@ -72,14 +72,7 @@ def open_source(
     if name not in _SOURCES:
         raise DataError(f"There is no pipeline {name!r}; there are {', '.join(NAMES)}.")
     module, source, package, command = _SOURCES[name]
-    try:
+    with requires(package, command, f"The pipeline {name!r}"):
         opened = getattr(import_module(f"pipelines.sources.{module}"), source)
-    except ModuleNotFoundError as error:
-        # Only the absence of the pipeline's own package is news to the user; any other is a broken install.
-        if error.name is None or not f"{package}.".startswith(f"{error.name}."):
-            raise
-        raise MissingDependency(
-            f"The pipeline {name!r} needs {package}, which is not installed. Run: {command}"
-        ) from error
     built: Source = opened(listing, order, views, resources or Resources(), *([options] if options else []))
     return built

@@ -1,5 +1,8 @@
 """What a user can mend: each message says what is wrong, which value, and what to do."""
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
 
 class UserError(Exception):
     """Base of all errors that an entry point prints as one message, without a traceback, before it exits with 2."""
@@ -15,3 +18,25 @@ class ConfigError(UserError, ValueError):
 
 class MissingDependency(UserError, ImportError):
     """An optional package (or system library) is not installed; the message names the command that installs it."""
+
+
+@contextmanager
+def requires(package: str, command: str, who: str) -> Iterator[None]:
+    """Turns the absence of ``package``, where the block imports it, into MissingDependency.
+
+    The message says that ``who`` needs the package, and the ``command`` that installs it. Where another module is
+    missing, the installation is broken: that error passes through.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        # Without any package of a namespace (nvidia.dali's), it is already the namespace that is not found.
+        if error.name is None or not f"{package}.".startswith(f"{error.name}."):
+            raise
+        raise MissingDependency(f"{who} needs {package}, which is not installed. Run: {command}") from error
+
+
+def first_few(names: Sequence[str], most: int, separator: str = ", ") -> str:
+    """Returns the first ``most`` of ``names``, joined, and after them how many more there are."""
+    more = [f"… and {len(names) - most} more"] if len(names) > most else []
+    return separator.join([*names[:most], *more])

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import secrets
 import stat
 import zipfile
 from collections.abc import Iterator
@@ -14,15 +15,29 @@ _AT_ONCE = 1 << 20
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yields a name beside ``path`` to write to; it takes ``path``'s place on success and goes away on an error."""
-    building = path.with_name(f".{path.name}.{os.getpid()}{path.suffix}")
+    """Yields an empty file beside ``path`` to write to; it takes ``path``'s place on success and goes on an error.
+
+    Its name cannot be foretold and its file is new, so that writing follows no link which somebody laid there. What
+    was written is on the disk before it takes the place, and has the mode that the umask gives a new file.
+    """
+    building = path.with_name(f".{path.name}.{secrets.token_hex(8)}{path.suffix}")
+    os.close(os.open(building, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666))
     try:
         yield building
-        with building.open("rb") as file:
-            os.fsync(file.fileno())
+        sync(building)
         building.replace(path)
+        sync(path.parent)
     finally:
         building.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Waits until a file's content, or a folder's list of names, is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def open_regular(path: Path, limit: int | None = None) -> BinaryIO:
@@ -44,7 +59,7 @@ def open_regular(path: Path, limit: int | None = None) -> BinaryIO:
 
 
 def read_regular(path: Path, limit: int) -> bytes:
-    """The content of a regular file of at most ``limit`` bytes. Raises OSError for any other."""
+    """Returns the content of a regular file of at most ``limit`` bytes. Raises OSError for any other."""
     with open_regular(path, limit) as file:
         return file.read(os.fstat(file.fileno()).st_size)
 
@@ -65,9 +80,10 @@ def verify_archive(file: BinaryIO) -> None:
 
 
 def cache_folder() -> Path | None:
-    """This user's folder for what can be made again: ``debiaspl`` in $XDG_CACHE_HOME or ~/.cache; None without a home.
+    """Returns this user's folder for what can be made again; None without a home.
 
-    It may be missing, or impossible to write to: whoever uses it does without then.
+    It is ``debiaspl`` in $XDG_CACHE_HOME or ~/.cache, and may be missing, or impossible to write to: whoever uses it
+    does without then.
     """
     if base := os.environ.get("XDG_CACHE_HOME"):
         return Path(base) / "debiaspl"

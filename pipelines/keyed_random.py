@@ -2,9 +2,10 @@
 
 There is no generator to advance, seed per worker, save or restore: the same (seed, stream, pass, sample, view, draw)
 gives the same number in any thread, rank, batch or pipeline. The hash is SplitMix64 (Steele, Lea & Flood 2014, with
-Stafford's mix 13), one round a word.
+Stafford's mix 13), one round a word. Every number that stands for a purpose in a key is stated in this file.
 """
 
+from enum import IntEnum, unique
 from typing import Any
 
 import numpy as np
@@ -12,13 +13,32 @@ from numpy.typing import NDArray
 
 Word = int | np.integer[Any] | NDArray[np.integer[Any]]
 
+
+@unique
+class Stream(IntEnum):
+    """What a draw is for, as a word of its key beside the seed: draws for different purposes never meet."""
+
+    LABELED = 0  # (seed, stream, pass, sample[, view, draw]): the order and the plans of the labeled samples
+    UNLABELED = 1  # the same of the unlabeled ones
+    EVALUATION = 2  # nothing is drawn
+    DROPOUT = 1000  # (seed, stream, step, group)
+    INITIALISATION = 1001  # (seed, stream): the networks' first weights
+    SUBSETS = 1002  # (stream, seed, class, file): which samples get labels
+
+
+CONVERSION = 0
+"""First word of the key (CONVERSION, index) by which the converter chooses the images to be stored as pixels.
+
+A number in the seed's place, not a stream: the bytes of converted files depend on it.
+"""
+
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_2 = np.uint64(0x94D049BB133111EB)
 
 
 def bits(*words: Word) -> NDArray[np.uint64]:
-    """64 random bits for each broadcast combination of non-negative integer ``words``.
+    """Returns 64 random bits for each broadcast combination of non-negative integer ``words``.
 
     The order of the words matters; the last one is best the one that varies fastest.
     """
@@ -33,5 +53,5 @@ def bits(*words: Word) -> NDArray[np.uint64]:
 
 
 def uniform(*words: Word) -> NDArray[np.float64]:
-    """Floats in [0, 1), multiples of 2**-53, one for each broadcast combination of ``words``."""
+    """Returns floats in [0, 1), multiples of 2**-53, one for each broadcast combination of ``words``."""
     return np.asarray((bits(*words) >> np.uint64(11)) * 2.0**-53)

@@ -6,7 +6,6 @@ groups.
 """
 
 from collections.abc import Container, Iterator
-from enum import IntEnum
 from functools import lru_cache
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -15,14 +14,7 @@ from numpy.typing import NDArray
 
 from pipelines import keyed_random
 from pipelines.errors import DataError
-
-
-class Stream(IntEnum):
-    """First word of every key after the seed: the streams never share a draw."""
-
-    LABELED = 0
-    UNLABELED = 1
-    EVALUATION = 2
+from pipelines.keyed_random import Stream as Stream
 
 
 class Draws(NamedTuple):

@@ -11,9 +11,9 @@ Pillow's convert("RGB"): exact, but large. A file that Pillow does not read is l
 that --max-resolution shrinks (Pillow's LANCZOS) are encoded as JPEG of --quality. --mode raw stores all pixels, and
 --mode proportion those of a share of the images, chosen by index.
 
-Beside each .beton: .json (parameters, versions, counts), .files.csv (each odd file with its fate and why) and
-.records.npy (digests, for --verify). The same input gives the same bytes with any number of workers, after any number
-of kills and --resume, and in any number of shards after --merge.
+Beside each .beton: .json (parameters, versions, counts), .files.csv (each file with a note: its status and the note)
+and .records.npy (digests, for --verify). The same input gives the same bytes with any number of workers, after any
+number of kills and --resume, and in any number of shards after --merge.
 
 --flat: the folders hold images without classes, at any depth, for engine.unlabeled (--split unlabeled --flat).
 
@@ -33,11 +33,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that the comm
 
 from pipelines.beton.one_image import Encoding
 from pipelines.beton.warm import warm
-from pipelines.errors import MissingDependency, UserError
+from pipelines.errors import UserError, requires
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit status: 0, 2 after a message about what to mend, 130 when interrupted."""
+    """Runs the converter; returns the exit status: 0, 2 after a message about what to mend, 130 when interrupted."""
     options = _arguments(argv)
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # such files are refused, and listed by name
     try:
@@ -54,15 +54,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> None:
     if options.warm:
         return warm(options.warm)
-    try:  # they need ffcv, which --help and --warm do not
+    with requires("ffcv", "pip install -e '.[ffcv]'", "The converter"):  # --help and --warm do not
         from pipelines.beton.convert import convert, scan
         from pipelines.beton.merge import merge
         from pipelines.beton.shards import part_path, positions_of
         from pipelines.beton.verify import verify
-    except ModuleNotFoundError as error:
-        if error.name != "ffcv":
-            raise
-        raise MissingDependency("The converter needs ffcv. Run: pip install -e '.[ffcv]'") from error
     betons = {split: options.data / "ffcv" / f"{split}.beton" for split in options.split}
     if options.merge:
         for beton in betons.values():

@@ -1,4 +1,7 @@
-"""Does a weights file fit a network? python tools/import_checkpoint.py FILE --arch resnet50 (before a run's --init)."""
+"""Says whether a weights file fits a network, before a run's --init.
+
+python tools/import_checkpoint.py FILE --arch resnet50
+"""
 
 import argparse
 import sys
@@ -15,11 +18,12 @@ from pipelines.errors import UserError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    """Prints what became of the file's tensors; returns the exit status: 0, or 2 where the file does not fit."""
     parser = argparse.ArgumentParser(description=__doc__, epilog="exit codes: 0 it fits; 2 it does not")
     parser.add_argument("file", type=Path, help="weights: torch.save's or .safetensors; no data is needed")
     parser.add_argument("--arch", default="resnet50", help="the network, as science.arch (default: %(default)s)")
     parser.add_argument("--size", type=int, default=224, help="the images', as science.size (default: %(default)s)")
-    parser.add_argument("--names", type=Path, metavar="JSON", help="write the fate of every single tensor there")
+    parser.add_argument("--names", type=Path, metavar="JSON", help="write the status of every single tensor there")
     parsed = parser.parse_args(arguments)
     try:
         science = Science(arch=parsed.arch, size=parsed.size, eval_resize=parsed.size)
@@ -40,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _table(path: Path, arch: str, account: Account) -> Table:
     table = Table(title=f"{path} fits {arch}")
     table.add_column("tensors", justify="right")
-    table.add_column("fate")
+    table.add_column("status")
     why = f" ({account.why})" if account.why else ""
     table.add_row(f"{len(account.used)}", f"used, from {account.prefix}*{why}")
     for group, count in account.left_groups().items():

@@ -20,7 +20,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from pipelines.augment import pillow
-from pipelines.errors import DataError, MissingDependency, UserError
+from pipelines.errors import DataError, UserError, requires
 from pipelines.files import replacing
 from pipelines.samples.index_file import read_index_file
 from pipelines.samples.listing import Listing, list_images
@@ -30,6 +30,7 @@ TEMPLATES = ("a photo of a {}.", "a bad photo of a {}.", "a photo of the large {
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """Writes the files; returns the exit status: 0, or 2 after a message about what to mend."""
     parser = argparse.ArgumentParser(
         description=(__doc__ or "").partition("\n")[0],  # python -OO drops it
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
@@ -94,7 +95,7 @@ def _write(
 
 
 def class_names(listing: Listing, path: Path | None) -> list[str]:
-    """What to call each class in a prompt: the file's lines, or the folders' names."""
+    """Returns what each class is called in a prompt: the file's lines, or the folders' names."""
     if path is None:
         return [name.replace("_", " ") for name in listing.classes]
     try:
@@ -107,15 +108,9 @@ def class_names(listing: Listing, path: Path | None) -> list[str]:
 
 
 def predict(listing: Listing, names: list[str], model: str, pretrained: str, batch: int) -> NDArray[np.float32]:
-    """CLIP's class probabilities [N, C] of every image; zeros, below any gate, for one that cannot be decoded."""
-    try:
+    """Returns CLIP's class probabilities [N, C]; zeros, below any gate, for an image that cannot be decoded."""
+    with requires("open_clip", "pip install -e '.[clip]'", "CLIP"):
         import open_clip
-    except ModuleNotFoundError as error:
-        if error.name != "open_clip":
-            raise
-        raise MissingDependency(
-            "CLIP needs open_clip, which is not installed. Run: pip install -e '.[clip]'"
-        ) from error
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         clip, _, preprocess = open_clip.create_model_and_transforms(model, pretrained=pretrained, device=device)
@@ -149,6 +144,7 @@ def predict(listing: Listing, names: list[str], model: str, pretrained: str, bat
 
 
 def batches(count: int, size: int) -> list[slice]:
+    """Returns slices of ``size`` items, the last one shorter, that cover ``count`` items."""
     return [slice(start, min(start + size, count)) for start in range(0, count, size)]
 
 
@@ -162,7 +158,7 @@ def _rgb(path: Path) -> Image.Image | None:
 
 
 def write_csv(path: Path, index: NDArray[np.int64], probability: NDArray[np.float32]) -> None:
-    """The published format of the zero-shot index files."""
+    """Writes the published format of the zero-shot index files."""
     with replacing(path) as building, building.open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
         rows.writerow(["Index", "PseudoLabel", "Probs"])
@@ -170,7 +166,7 @@ def write_csv(path: Path, index: NDArray[np.int64], probability: NDArray[np.floa
 
 
 def write_ranked(path: Path, probability: NDArray[np.float32]) -> None:
-    """The published format of CLIP targets: classes and probabilities of each row, most probable first."""
+    """Writes the published format of CLIP targets: classes and probabilities of each row, most probable first."""
     ranked = np.argsort(-probability, axis=1, kind="stable")
     content = {
         "preds_list": torch.from_numpy(ranked),

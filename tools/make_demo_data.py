@@ -27,7 +27,10 @@ _MARKER = "demo.txt"
 
 
 def class_sizes(available: NDArray[np.int64], imbalance: float) -> NDArray[np.int64]:
-    """Unlabeled images per class: from the smallest supply down, exponentially, to 1 / ``imbalance`` of it."""
+    """Returns the number of unlabeled images of each class, in falling order.
+
+    They fall exponentially from the smallest supply to 1 / ``imbalance`` of it.
+    """
     head = available.min()
     ranks = np.arange(len(available)) / (len(available) - 1)
     return np.maximum(1, np.rint(head * imbalance**-ranks)).astype(np.int64)
@@ -36,7 +39,7 @@ def class_sizes(available: NDArray[np.int64], imbalance: float) -> NDArray[np.in
 def write_demo_data(
     out: Path, *, labels_per_class: int, imbalance: float, val_per_class: int, side: int, seed: int
 ) -> None:
-    """Make the data set in ``out``, all of it or nothing; it replaces an earlier demo, no other folder."""
+    """Makes the data set in ``out``, all of it or nothing; it replaces an earlier demo, no other folder."""
     fits = 1 <= labels_per_class <= 20 and 1 <= val_per_class <= 100 and 8 <= side <= 256
     if not (fits and 1 <= imbalance < float("inf") and seed >= 0):
         raise DataError(
@@ -103,6 +106,7 @@ def _write_jpeg(path: Path, digit: NDArray[np.float64], side: int) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """Writes the data set; returns the exit status: 0, or 2 after a message about what to mend."""
     parser = argparse.ArgumentParser(
         description=(__doc__ or "").partition("\n")[0],  # python -OO drops it
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,

@@ -38,7 +38,7 @@ from pipelines.samples.subsets import Chosen, by_confidence, by_count, by_percen
 
 
 class Plan(NamedTuple):
-    """What to write."""
+    """Says what to write."""
 
     chosen: Chosen
     names: tuple[str, str]  # stems of the labeled and the unlabeled file
@@ -46,7 +46,7 @@ class Plan(NamedTuple):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit status: 0, or 2 after a message about what to mend."""
+    """Writes the files; returns the exit status: 0, or 2 after a message about what to mend."""
     given = build_parser().parse_args(arguments)
     try:
         listing = list_images(given.data / "train", on_bad="keep")
@@ -64,6 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def build_parser() -> argparse.ArgumentParser:
+    """Returns the parser of the command line, one subcommand for each rule."""
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--data", type=Path, default=Path("dataset/imagenet"), metavar="ROOT", help="root with train/")
     common.add_argument("--out", type=Path, metavar="FOLDER", help="where the files go (default: ROOT/indexes)")

@@ -21,8 +21,6 @@ READINGS = (*METRICS, "accuracy")
 """The seven values that are read on the host at every step; accuracy is that of the labeled images."""
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-_DROPOUT = 1000
-"""The key word of dropout's draws, as in debiaspl.step: the same draws make the two comparable."""
 
 
 class Images(NamedTuple):
@@ -81,7 +79,8 @@ class PublishedStep:
         readings: list[dict[str, Tensor]] = []
         after_first: dict[str, Tensor] = {}
         for group, (images, teaching) in enumerate(zip(groups, teachings, strict=True)):
-            torch.manual_seed(int(keyed_random.bits(science.seed, _DROPOUT, step, group) >> 1))
+            # The draws of debiaspl.step, so that the two can be compared.
+            torch.manual_seed(int(keyed_random.bits(science.seed, keyed_random.Stream.DROPOUT, step, group) >> 1))
             values = self._losses(images, teaching, state.phat[group % len(state.phat)])
             (values["total"] / len(groups)).backward()
             readings.append(values)

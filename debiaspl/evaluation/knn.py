@@ -8,16 +8,10 @@ from torch import Tensor
 
 from debiaspl.models.classifier import Classifier
 from pipelines.batch import Source
-from pipelines.errors import MissingDependency
+from pipelines.errors import requires
 
-try:
+with requires("faiss", "pip install -e '.[knn]' (or '.[gpu]')", "kNN accuracy"):
     import faiss
-except ModuleNotFoundError as error:
-    if error.name != "faiss":
-        raise
-    raise MissingDependency(
-        "kNN accuracy needs faiss, which is not installed. Run: pip install -e '.[knn]' (or '.[gpu]')"
-    ) from error
 
 
 def knn_accuracy(

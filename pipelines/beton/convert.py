@@ -19,8 +19,9 @@ from PIL import features
 from tqdm import tqdm
 
 from pipelines.beton import turbojpeg
-from pipelines.beton.one_image import Encoding, Fate, StoredImage, stored_image
+from pipelines.beton.one_image import Encoding, Status, StoredImage, stored_image
 from pipelines.beton.session import FILES, Session, finished, unwritable
+from pipelines.beton.sidecar import Sidecar
 from pipelines.errors import DataError
 from pipelines.samples.folder_scan import scan_classes, scan_flat, shown
 from pipelines.samples.listing import UNKNOWN, Listing
@@ -36,7 +37,10 @@ _AHEAD = 2
 
 
 def scan(root: Path, *, labeled: bool = True) -> Listing:
-    """The listing without the images' sizes: no file is opened twice. Raises DataError for a folder without images."""
+    """Returns the listing without the images' sizes, so that no file is opened twice.
+
+    Raises DataError for a folder without images.
+    """
     if not root.is_dir():
         raise DataError(
             f"There is no data folder {root}. It should hold {'one folder per class with ' if labeled else ''}images; "
@@ -59,7 +63,7 @@ def convert(
     resume: bool = False,
     strict: bool = False,
 ) -> None:
-    """Write ``beton`` of the samples at ``positions`` (None: all), with its sidecar, records and list of odd files.
+    """Writes ``beton`` of the samples at ``positions`` (None: all), its sidecar, records and list of files with notes.
 
     Raises DataError where files cannot be read or written, or (``strict``) where one cannot be stored.
     """
@@ -92,7 +96,7 @@ def _fill(
 ) -> None:
     with tqdm(total=len(chosen), initial=session.done, desc=listing.root.name, unit=" images", smoothing=0.05) as bar:
         for images in prepared(listing, chosen[session.done :], encoding, workers):
-            if strict and (refused := next((image for image in images if image.fate == Fate.LEFT_OUT), None)):
+            if strict and (refused := next((image for image in images if image.status == Status.SKIPPED), None)):
                 raise DataError(
                     f"Cannot store {listing.path(refused.position)}: {refused.reason}. "
                     "Replace the file or take it out of the data, or leave out --strict."
@@ -104,7 +108,7 @@ def _fill(
 def prepared(
     listing: Listing, chosen: NDArray[np.int64], encoding: Encoding, workers: int
 ) -> Iterator[list[StoredImage]]:
-    """All images in order, prepared by ``workers`` threads; their bytes are there until the next ones are asked for.
+    """Yields all images in order, prepared by ``workers`` threads; their bytes last until the next ones are asked for.
 
     Threads, not processes: reading, decoding, resizing, encoding and hashing all happen without the GIL.
     """
@@ -147,7 +151,7 @@ def prepared(
 
 
 def identity_of(listing: Listing, chosen: NDArray[np.int64], encoding: Encoding, shard: str) -> dict[str, Any]:
-    """All that shapes the file's bytes."""
+    """Returns all that shapes the file's bytes."""
     return {
         "fingerprint": listing.fingerprint,
         "positions": hashlib.sha256(np.ascontiguousarray(chosen, "<i8").tobytes()).hexdigest(),
@@ -163,7 +167,7 @@ def identity_of(listing: Listing, chosen: NDArray[np.int64], encoding: Encoding,
 
 @cache
 def versions() -> dict[str, str]:
-    """Of whatever shapes the bytes; another one may encode differently."""
+    """Returns the versions of whatever shapes the bytes; another one may encode differently."""
     found = {name: _version(name) for name in ("ffcv", "pillow", "numpy", "debiaspl")}
     return {
         **found,
@@ -180,15 +184,15 @@ def _version(package: str) -> str:
 
 
 def facts(classes: Sequence[str], listed: int, asked: int) -> dict[str, Any]:
-    """What the sidecar says besides the identity and what the session counts."""
+    """Returns what the sidecar says besides the identity and what the session counts."""
     date = datetime.now(UTC).isoformat(timespec="seconds")
     return {"listed": listed, "asked": asked, "date": date, "classes": list(classes)}
 
 
-def report(beton: Path, sidecar: dict[str, Any], asked: int, seconds: float) -> None:
-    """The table at the end: what became of all files, and what was odd about some."""
-    fates = {words: count for words, count in sidecar["fates"].items() if count}
-    rows = [(words, "", count) for words, count in fates.items()] + odd_kinds(Path(f"{beton}{FILES}"))
+def report(beton: Path, sidecar: Sidecar, asked: int, seconds: float) -> None:
+    """Prints the table at the end: the status of all files, and the notes on some."""
+    statuses = {words: count for words, count in sidecar["fates"].items() if count}
+    rows = [(words, "", count) for words, count in statuses.items()] + kinds_of_notes(Path(f"{beton}{FILES}"))
     print(f"{beton}: {sidecar['count']} of {asked} images, {sidecar['bytes'] / 2**20:,.1f} MiB, {seconds:,.1f} s")
     for words, kind, count in rows:
         print(f"  {count:>9,}  {words}{f': {kind}' if kind else ''}")
@@ -196,11 +200,11 @@ def report(beton: Path, sidecar: dict[str, Any], asked: int, seconds: float) -> 
         print(f"  By name in {beton}{FILES}")
 
 
-def odd_kinds(files: Path) -> list[tuple[str, str, int]]:
-    """(fate, what is odd, how many files)."""
+def kinds_of_notes(files: Path) -> list[tuple[str, str, int]]:
+    """Returns (status, kind of note, how many files) of the list of files with notes."""
     kinds: Counter[tuple[str, str]] = Counter()
     with files.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
         for row in csv.DictReader(file):
             for note in row["reason"].split("; "):
                 kinds[row["fate"], shown(note.partition(": ")[0])] += 1
-    return [(fate, kind, count) for (fate, kind), count in sorted(kinds.items())]
+    return [(status, kind, count) for (status, kind), count in sorted(kinds.items())]

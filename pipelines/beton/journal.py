@@ -21,19 +21,19 @@ from pipelines.beton.writer import RECORD, Place
 
 @dataclass
 class Commit:
-    """What was done since the commit before."""
+    """Holds what was done since the commit before."""
 
-    done: int  # samples so far, those left out too
+    done: int  # samples so far, those skipped too
     place: Place
     records: list[tuple[Any, ...]] | NDArray[np.void]
-    odd: list[tuple[int, str, str, str]] = field(default_factory=list)  # position, path, fate, reason
+    noted: list[tuple[int, str, str, str]] = field(default_factory=list)  # position, path, status, reason
 
 
 class Journal:
-    """Opened for appending."""
+    """Appends commits to one file."""
 
     def __init__(self, path: Path, identity: dict[str, Any]) -> None:
-        """Begin a journal, or go on with one that ``read_identity`` and ``read_commits`` have accepted."""
+        """Begins a journal, or goes on with one that ``read_identity`` and ``read_commits`` have accepted."""
         self.path = path
         whole = _whole_length(path) if path.exists() else 0
         self._file = path.open("r+b" if whole else "wb")
@@ -43,14 +43,14 @@ class Journal:
             self._append(identity)
 
     def append(self, commit: Commit) -> None:
-        """On the disk when this returns."""
+        """Adds a commit; it is on the disk when this returns."""
         records = np.array(commit.records, RECORD)
         self._append(
             {
                 "done": commit.done,
                 "place": list(commit.place),
                 "records": base64.b64encode(records.tobytes()).decode(),
-                "odd": commit.odd,
+                "odd": commit.noted,
             }
         )
 
@@ -61,22 +61,23 @@ class Journal:
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
+        """Closes the file."""
         self._file.close()
 
 
 def read_identity(path: Path) -> dict[str, Any] | None:
-    """The first line; None where not even that is whole."""
+    """Returns the first line; None where not even that is whole."""
     return next(_lines(path), None)
 
 
 def read_commits(path: Path) -> Iterator[Commit]:
-    """All whole commits, one at a time."""
+    """Yields all whole commits, one at a time."""
     lines = _lines(path)
     next(lines, None)
     for line in lines:
         records = np.frombuffer(base64.b64decode(line["records"]), RECORD)
-        odd = [(position, name, fate, reason) for position, name, fate, reason in line["odd"]]
-        yield Commit(line["done"], Place(*line["place"]), records, odd)
+        noted = [(position, name, status, reason) for position, name, status, reason in line["odd"]]
+        yield Commit(line["done"], Place(*line["place"]), records, noted)
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:

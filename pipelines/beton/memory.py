@@ -10,7 +10,7 @@ _FIRST = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file
 
 
 def available_memory(processes: Path = Path("/proc"), groups: Path = Path("/sys/fs/cgroup")) -> int:
-    """Bytes, counting pages of files that the kernel would give up."""
+    """Returns the bytes that are free, counting pages of files that the kernel would give up."""
     return min((_of_machine(processes), *_of_groups(processes, groups)))
 
 

@@ -24,7 +24,7 @@ _SHARE = 0.5
 
 
 class BetonCopy:
-    """One process's copy of a file; it is given back, and its reader stopped, with the last reference."""
+    """Holds one process's copy of a file; the last reference gives it back and stops its reader."""
 
     def __init__(self, path: Path, size: int) -> None:
         content = np.empty(size, np.uint8)  # no memory is taken before it is written
@@ -47,7 +47,7 @@ class BetonCopy:
 
 
 def copy_of(path: Path, cache: Literal["auto", "page", "memory"], processes: int) -> BetonCopy | None:
-    """The copy that this process's sources share, or None where the page cache is to serve.
+    """Returns the copy that this process's sources share, or None where the page cache is to serve.
 
     'auto' asks for the memory of as many copies as the machine has ``processes``, 'memory' for this process' own.
 

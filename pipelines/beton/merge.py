@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from pipelines.beton.convert import facts, report
-from pipelines.beton.one_image import Fate, StoredImage, digest
-from pipelines.beton.session import FILES, Session, differences, finished, identity_in, read_sidecar, unwritable
+from pipelines.beton.one_image import Status, StoredImage, digest
+from pipelines.beton.session import FILES, Session, finished, unwritable
+from pipelines.beton.sidecar import Sidecar, differences, identity_in, read_sidecar
 from pipelines.beton.verify import read_records
 from pipelines.errors import DataError
 
@@ -25,7 +26,7 @@ _BATCH = 64
 
 
 def merge(beton: Path, resume: bool) -> None:
-    """Write ``beton`` from its parts, which stay. Raises DataError where one is missing, damaged, or of other data."""
+    """Writes ``beton`` from its parts, which stay. Raises DataError where one is missing, damaged, or of other data."""
     parts = _parts(beton)
     sidecars = [read_sidecar(part) for part in parts]
     for part, sidecar in zip(parts, sidecars, strict=True):
@@ -75,32 +76,32 @@ def _parts(beton: Path) -> list[Path]:
     return [beton.with_name(f"{beton.name}.part-{number}-of-{count}") for number in range(1, count + 1)]
 
 
-def _common(sidecar: dict[str, Any]) -> dict[str, Any]:
+def _common(sidecar: Sidecar) -> dict[str, Any]:
     """What all parts share: the merged file's identity but for its positions."""
     identity = identity_in(sidecar)
     return {**identity, "positions": None, "parameters": {**identity["parameters"], "shard": None}}
 
 
-def _positions(part: Path, sidecar: dict[str, Any]) -> NDArray[np.int64]:
-    left_out = np.asarray([position for position, _, _ in sidecar["left_out"]], np.int64)
-    return np.sort(np.concatenate([read_records(part)["position"], left_out]))
+def _positions(part: Path, sidecar: Sidecar) -> NDArray[np.int64]:
+    skipped = np.asarray([position for position, _, _ in sidecar["left_out"]], np.int64)
+    return np.sort(np.concatenate([read_records(part)["position"], skipped]))
 
 
 def _images(part: Path) -> Iterator[tuple[StoredImage, str]]:
-    """A part's samples, those left out too, in listing order, each with its path where the list of odd files has it."""
-    odd: dict[int, tuple[str, str]] = {}
-    left_out: list[tuple[StoredImage, str]] = []
+    """Yields a part's samples, skipped ones too, in listing order; those with a note have their path."""
+    noted: dict[int, tuple[str, str]] = {}
+    skipped: list[tuple[StoredImage, str]] = []
     with Path(f"{part}{FILES}").open(newline="", encoding="utf-8", errors="surrogateescape") as file:
         for row in csv.DictReader(file):
             position = int(row["index"])
-            if row["fate"] == Fate.LEFT_OUT.words:
-                left_out.append((StoredImage(position, -1, Fate.LEFT_OUT, reason=row["reason"]), row["path"]))
+            if row["fate"] == Status.SKIPPED.words:
+                skipped.append((StoredImage(position, -1, Status.SKIPPED, reason=row["reason"]), row["path"]))
             else:
-                odd[position] = row["path"], row["reason"]
-    return heapq.merge(_stored(part, odd), left_out, key=lambda each: each[0].position)
+                noted[position] = row["path"], row["reason"]
+    return heapq.merge(_stored(part, noted), skipped, key=lambda each: each[0].position)
 
 
-def _stored(part: Path, odd: dict[int, tuple[str, str]]) -> Iterator[tuple[StoredImage, str]]:
+def _stored(part: Path, noted: dict[int, tuple[str, str]]) -> Iterator[tuple[StoredImage, str]]:
     with part.open("rb") as file:
         for row in read_records(part):
             position, size = int(row["position"]), int(row["size"])
@@ -108,7 +109,7 @@ def _stored(part: Path, odd: dict[int, tuple[str, str]]) -> Iterator[tuple[Store
             content = file.read(size)
             if digest(content) != row["digest"]:
                 raise DataError(f"{part} is damaged at sample {position}. Copy it again, or convert that part again.")
-            path, reason = odd.get(position, ("", ""))
-            place = Fate(int(row["fate"])), content, int(row["width"]), int(row["height"])
+            path, reason = noted.get(position, ("", ""))
+            place = Status(int(row["fate"])), content, int(row["width"]), int(row["height"])
             digests = int(row["digest"]), int(row["source"])
             yield StoredImage(position, int(row["label"]), *place, *digests, reason), path

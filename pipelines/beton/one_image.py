@@ -1,6 +1,6 @@
-"""What becomes of one file: its bytes as they are, a smaller JPEG, its pixels, or nothing; and why.
+"""Makes of one file what the .beton stores: its bytes as they are, a smaller JPEG, its pixels, or nothing; and why.
 
-Pillow is the judge, as in the torchvision pipeline: what it decodes is stored, what it refuses is left out. It is asked
+Pillow is the judge, as in the torchvision pipeline: what it decodes is stored, what it refuses is skipped. It is asked
 only where a JPEG's markers, or libturbojpeg, leave a doubt.
 """
 
@@ -17,35 +17,42 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from pipelines import keyed_random
-from pipelines.beton.jpeg_markers import START, Buffer, Markers, is_ended, markers_of
 from pipelines.beton.source_file import Refused, read_file
 from pipelines.beton.turbojpeg import Decoder
 from pipelines.errors import DataError
+from pipelines.samples.image_header import (
+    MOST_PIXELS,
+    ORIENTATION,
+    START,
+    Buffer,
+    JpegHeader,
+    is_ended,
+    jpeg_header,
+    orientation,
+)
 
-MOST_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 0)
-"""Where Pillow, and so torchvision, speaks of a decompression bomb."""
 _LONGEST_SIDE = 65535
 """The .beton has 16 bits for it."""
-_ORIENTATION = 0x0112
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
-class Fate(IntEnum):
-    """What is in the .beton for a file; stored in its records."""
+class Status(IntEnum):
+    """What became of a file: what is in the .beton for it. The number is stored in the records."""
 
     KEPT = 0  # a JPEG's own bytes
     ENCODED = 1  # a new JPEG
     PIXELS = 2
-    LEFT_OUT = 3
+    SKIPPED = 3  # nothing: it could not be read
 
     @property
     def words(self) -> str:
+        """The status as messages, sidecar, journal and list of files have it, in every version."""
         return ("kept as it is", "encoded as JPEG", "stored as pixels", "left out")[self]
 
 
 @dataclass(frozen=True)
 class Encoding:
-    """How images are stored. All of it shapes the bytes, so all of it must agree when a conversion is resumed."""
+    """Says how images are stored. All of it shapes the bytes, so all of it must agree when a conversion is resumed."""
 
     max_resolution: int | None = None  # longest side in pixels; None: never resized
     quality: int = 90
@@ -56,26 +63,26 @@ class Encoding:
     def raw(self, position: int) -> bool:
         """Whether the sample's pixels are stored: a keyed choice, the same in any shard, subset or resumed run."""
         if self.mode == "proportion":
-            return bool(keyed_random.uniform(0, position) < self.raw_share)
+            return bool(keyed_random.uniform(keyed_random.CONVERSION, position) < self.raw_share)
         return self.mode == "raw"
 
 
 class StoredImage(NamedTuple):
-    """One sample as it goes into the file."""
+    """Holds one sample as it goes into the file."""
 
     position: int  # in the listing
     label: int
-    fate: Fate
+    status: Status
     content: Buffer = b""  # may lie in the memory that the file was read into
     width: int = 0
     height: int = 0
     digest: int = 0  # of the content
     source: int = 0  # of the file
-    reason: str = ""  # "kind: detail; kind: detail", empty where nothing is odd about the file
+    reason: str = ""  # "kind: detail; kind: detail", notes on the file; empty where there are none
 
 
 class _Picture(NamedTuple):
-    """A file that was looked at: either its own bytes will do, or there are pixels."""
+    """Holds a file that was looked at: either its own bytes will do, or there are pixels."""
 
     size: tuple[int, int]
     keep: bool
@@ -87,27 +94,28 @@ _own = threading.local()
 
 
 def digest(content: Buffer) -> int:
-    """CRC-32, computed without the GIL: any damage of up to 32 bits in a row shows, any other but once in 2**32.
+    """Returns the CRC-32, computed without the GIL.
 
-    SHA-256 would take as long as reading and writing together.
+    Any damage of up to 32 bits in a row changes it, any other all but once in 2**32. SHA-256 would take as long as
+    reading and writing together.
     """
     return zlib.crc32(content)
 
 
 def stored_image(path: str, position: int, label: int, encoding: Encoding, memory: memoryview) -> StoredImage:
-    """Read, check and, where it must be, convert one file. Raises DataError where reading fails for no fault of its.
+    """Reads, checks and, where it must be, converts one file. Raises DataError where reading fails for no fault of its.
 
     The file is read into ``memory`` where it fits: fresh memory would cost as much as the reading.
     """
     try:
         data = read_file(path, memory)
         picture = _looked_at(path, data, encoding, encoding.raw(position))
-        content, size, fate = _content(data, picture, encoding, encoding.raw(position))
+        content, size, status = _content(data, picture, encoding, encoding.raw(position))
     except Refused as refused:
-        return StoredImage(position, label, Fate.LEFT_OUT, reason=_one_line(str(refused)))
+        return StoredImage(position, label, Status.SKIPPED, reason=_one_line(str(refused)))
     source = digest(data)
-    own = source if fate == Fate.KEPT else digest(content)
-    return StoredImage(position, label, fate, content, *size, own, source, "; ".join(map(_one_line, picture.notes)))
+    own = source if status == Status.KEPT else digest(content)
+    return StoredImage(position, label, status, content, *size, own, source, "; ".join(map(_one_line, picture.notes)))
 
 
 def _one_line(text: str) -> str:
@@ -115,26 +123,24 @@ def _one_line(text: str) -> str:
 
 
 def _looked_at(path: str, data: Buffer, encoding: Encoding, raw: bool) -> _Picture:
-    markers = markers_of(data) if data[:3] == START else None
-    if markers is not None:
-        _refuse_absurd(markers.width, markers.height)
-        if markers.common and is_ended(data, markers):
-            shrink = (
-                encoding.max_resolution is not None and max(markers.width, markers.height) > encoding.max_resolution
-            )
-            size, notes = (markers.width, markers.height), _notes_of(markers)
+    header = jpeg_header(data)
+    if header is not None:
+        _refuse_absurd(header.width, header.height)
+        if header.common and is_ended(data, header):
+            shrink = encoding.max_resolution is not None and max(header.width, header.height) > encoding.max_resolution
+            size, notes = (header.width, header.height), _notes_of(data, header)
             if not (raw or shrink or encoding.check == "decode"):
                 return _Picture(size, True, None, notes)
-            if not shrink and (pixels := _decoded(data, markers, scratch=not raw)) is not None:
+            if not shrink and (pixels := _decoded(data, header, scratch=not raw)) is not None:
                 return _Picture(size, not raw, Image.fromarray(pixels) if raw else None, notes)
-    return _by_pillow(path, data, markers)
+    return _by_pillow(path, data, header)
 
 
-def _notes_of(markers: Markers) -> list[str]:
-    notes = ["grey JPEG"] if markers.components == 1 else []
-    if markers.orientation != 1:
-        notes.append(f"EXIF rotation ignored, as torchvision does: orientation {markers.orientation}")
-    if markers.several:
+def _notes_of(data: Buffer, header: JpegHeader) -> list[str]:
+    notes = ["grey JPEG"] if header.components == 1 else []
+    if (turned := orientation(data, header)) != 1:
+        notes.append(f"EXIF rotation ignored, as torchvision does: orientation {turned}")
+    if header.several:
         notes.append("several pictures in one file: the first is read")
     return notes
 
@@ -144,17 +150,17 @@ def _refuse_absurd(width: int, height: int) -> None:
         raise Refused(f"absurd dimensions: {width} × {height}, refused before decoding")
 
 
-def _decoded(data: Buffer, markers: Markers, scratch: bool) -> NDArray[np.uint8] | None:
+def _decoded(data: Buffer, header: JpegHeader, scratch: bool) -> NDArray[np.uint8] | None:
     """uint8 [height, width, 3], in memory that the next call overwrites where ``scratch``; None where libturbojpeg
     reports anything: then Pillow says how bad it is.
     """
     if not hasattr(_own, "decoder"):
         _own.decoder, _own.memory = Decoder(), np.empty(0, np.uint8)
-    count = 3 * markers.width * markers.height
+    count = 3 * header.width * header.height
     if scratch and len(_own.memory) < count:
         _own.memory = np.empty(count, np.uint8)
     memory = _own.memory[:count] if scratch else np.empty(count, np.uint8)
-    pixels = memory.reshape(markers.height, markers.width, 3)
+    pixels = memory.reshape(header.height, header.width, 3)
     try:
         _own.decoder.decode(data, pixels)
     except (DataError, ValueError) as error:
@@ -163,7 +169,7 @@ def _decoded(data: Buffer, markers: Markers, scratch: bool) -> NDArray[np.uint8]
     return pixels
 
 
-def _by_pillow(path: str, data: Buffer, markers: Markers | None) -> _Picture:
+def _by_pillow(path: str, data: Buffer, header: JpegHeader | None) -> _Picture:
     """Decode with Pillow, which is the judge. Also what names a file's kind, where that is not what its name says."""
     _own.warning, warning = "", getattr(_own, "warning", "")
     try:
@@ -178,12 +184,12 @@ def _by_pillow(path: str, data: Buffer, markers: Markers | None) -> _Picture:
     except Image.DecompressionBombError as error:
         raise Refused(f"absurd dimensions: {error}") from error
     except UnidentifiedImageError as error:
-        raise Refused("truncated: it ends within its header" if markers is None and data[:3] == START
+        raise Refused("truncated: it ends within its header" if header is None and data[:3] == START
                        else "not an image") from error  # fmt: skip
     except Exception as error:  # Pillow's plug-ins raise whatever the damage makes them raise
         cut = "truncated" in str(error).lower()
         raise Refused(f"{'truncated' if cut else 'damaged'}: {error or type(error).__name__}") from error
-    if keep and markers is not None and not is_ended(data, markers):
+    if keep and header is not None and not is_ended(data, header):
         notes.append("no end-of-image marker: it decodes all the same")
     elif keep and warning:
         notes.append(f"libjpeg warns: {warning}")
@@ -191,7 +197,7 @@ def _by_pillow(path: str, data: Buffer, markers: Markers | None) -> _Picture:
 
 
 def _kinds(path: str, data: Buffer, image: Image.Image) -> list[str]:
-    """What is odd about an opened file."""
+    """Notes on an opened file."""
     notes, suffix, kind = [], Path(path).suffix.lower(), image.format or "?"
     if kind != "MPO" and Image.registered_extensions().get(suffix) != kind:
         notes.append(f"{kind} named {Path(path).suffix}")
@@ -207,25 +213,25 @@ def _kinds(path: str, data: Buffer, image: Image.Image) -> list[str]:
         notes.append(
             "several pictures in one file: the first is read" if kind == "MPO" else f"animated: the first of {frames}"
         )
-    if (orientation := image.getexif().get(_ORIENTATION, 1)) != 1:
-        notes.append(f"EXIF rotation ignored, as torchvision does: orientation {orientation}")
+    if (turned := image.getexif().get(ORIENTATION, 1)) != 1:
+        notes.append(f"EXIF rotation ignored, as torchvision does: orientation {turned}")
     return notes
 
 
-def _content(data: Buffer, picture: _Picture, encoding: Encoding, raw: bool) -> tuple[Buffer, tuple[int, int], Fate]:
+def _content(data: Buffer, picture: _Picture, encoding: Encoding, raw: bool) -> tuple[Buffer, tuple[int, int], Status]:
     limit = encoding.max_resolution
     shrink = limit is not None and max(picture.size) > limit
     if picture.keep and not (raw or shrink):
-        return data, picture.size, Fate.KEPT
+        return data, picture.size, Status.KEPT
     pixels = picture.pixels
     assert pixels is not None, "whoever does not decode keeps the bytes"
     if shrink and limit is not None:
         pixels = _shrunk(pixels, limit)
     if raw or not (picture.keep or shrink):  # a PNG's pixels stay what they are
-        return pixels.tobytes(), pixels.size, Fate.PIXELS
+        return pixels.tobytes(), pixels.size, Status.PIXELS
     buffer = io.BytesIO()
     pixels.save(buffer, "JPEG", quality=encoding.quality)
-    return buffer.getvalue(), pixels.size, Fate.ENCODED
+    return buffer.getvalue(), pixels.size, Status.ENCODED
 
 
 def _shrunk(image: Image.Image, longest: int) -> Image.Image:

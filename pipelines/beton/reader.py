@@ -1,6 +1,5 @@
 """A .beton file opened for reading, and checked against the listing that it was made of."""
 
-import json
 import shlex
 import warnings
 from pathlib import Path
@@ -10,13 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.beton.decode_and_cut import Stored
-from pipelines.beton.format import ALLOC_TABLE_TYPE, HeaderType, IntField, Reader, RGBImageField
+from pipelines.beton.format import ALLOC_TABLE_TYPE, FIELDS, METADATA_START, RAW, Reader, columns, rows_and_table
+from pipelines.beton.sidecar import read_sidecar, sidecar_path
 from pipelines.errors import DataError
 from pipelines.samples.listing import Listing
-
-_FIELDS = {"image": RGBImageField, "label": IntField, "index": IntField}
-_RAW = 1
-"""The image field's mode where it holds pixels; where it holds a JPEG, the mode is 0."""
 
 
 class Beton(NamedTuple):
@@ -29,26 +25,26 @@ class Beton(NamedTuple):
     label: NDArray[np.int64]  # [n]
 
 
-def sidecar_path(beton: Path) -> Path:
-    """Where the converter says what it made the file of."""
-    return beton.with_name(f"{beton.name}.json")
-
-
 def open_beton(path: Path) -> Beton:
-    """Raises DataError where the file is cut short, is not a .beton, or has other fields than the converter writes."""
+    """Returns the opened file.
+
+    Raises DataError where it is cut short, is not a .beton, or has other fields than the converter writes.
+    """
     size = path.stat().st_size
-    header = np.fromfile(path, HeaderType, count=1)
-    if not len(header):
-        raise DataError(f"{path} is cut short: it has only {size} bytes.")
-    rows, table = int(header[0]["num_samples"]), int(header[0]["alloc_table_ptr"])
+    with path.open("rb") as file:
+        start = file.read(METADATA_START)
+    try:
+        rows, table = rows_and_table(start)
+    except ValueError as error:
+        raise DataError(f"{path} is cut short: it has only {size} bytes.") from error
     try:
         if not 0 < table <= size - rows * ALLOC_TABLE_TYPE.itemsize:  # the table ends the file: a cut is seen there
             raise DataError(f"its {size} bytes end before its table of images does, so it is cut short")
         reader = Reader(str(path))
         found = {name: type(handler) for name, handler in reader.handlers.items()}
-        if found != _FIELDS:
-            raise DataError(f"it has the fields {', '.join(found)}, not image, label, index")
-        metadata = {name: reader.metadata[f"f{place}"] for place, name in enumerate(found)}
+        if found != FIELDS:
+            raise DataError(f"it has the fields {', '.join(found)}, not {', '.join(FIELDS)}")
+        metadata = columns(reader.metadata)
         order = np.argsort(metadata["index"])
         index = metadata["index"][order]
         if rows == 0 or index[0] < 0 or not (np.diff(index) > 0).all():
@@ -59,7 +55,7 @@ def open_beton(path: Path) -> Beton:
         known = by_address[np.minimum(at, len(by_address) - 1)]
         if np.any(known["ptr"] != image["data_ptr"]) or np.any(known["ptr"] + known["size"] > table):
             raise DataError("it lacks some of the images that it lists")
-        raw = image["mode"] == _RAW
+        raw = image["mode"] == RAW
         height, width = image["height"].astype(np.int32), image["width"].astype(np.int32)
         if np.any(raw & (known["size"] != 3 * height.astype(np.uint64) * width)):
             raise DataError("some of its raw images do not have the size that it states")
@@ -70,14 +66,13 @@ def open_beton(path: Path) -> Beton:
 
 
 def left_out(beton: Path) -> dict[int, str]:
-    """Returns the indices of the files that the converter could not store, with the reason; none where not known."""
-    sidecar = sidecar_path(beton)
-    stated = json.loads(sidecar.read_text()) if sidecar.is_file() else {}
-    return {index: reason for index, _, reason in stated.get("left_out", ())}
+    """Returns index → reason of the files that the converter skipped; empty where there is no sidecar."""
+    stated = read_sidecar(beton)["left_out"] if sidecar_path(beton).is_file() else []
+    return {index: reason for index, _, reason in stated}
 
 
 def beton_of(listing: Listing, path: Path | None) -> Beton:
-    """The opened .beton, which is that of ``listing`` as far as can be told. Raises DataError where it is not."""
+    """Returns the opened .beton. Raises DataError where it is not that of ``listing``, as far as can be told."""
     root = listing.root
     command = f"python tools/convert_imagenet_to_ffcv.py --data {shlex.quote(str(root.parent))} --split {root.name}"
     command += "" if listing.classes else " --flat"
@@ -88,14 +83,10 @@ def beton_of(listing: Listing, path: Path | None) -> Beton:
     try:
         beton = open_beton(path)
         if sidecar.is_file():
-            try:
-                stated = json.loads(sidecar.read_text())
-                fingerprint, size = stated["fingerprint"], stated["bytes"]
-            except (ValueError, LookupError, TypeError) as error:
-                raise DataError(f"{sidecar} is not what the converter writes: {error!r}.") from error
-            if size != len(beton.content):
-                raise DataError(f"{path} has {len(beton.content)} bytes, but {sidecar} says {size}.")
-            if fingerprint != listing.fingerprint:
+            stated = read_sidecar(path)
+            if stated["bytes"] != len(beton.content):
+                raise DataError(f"{path} has {len(beton.content)} bytes, but {sidecar} says {stated['bytes']}.")
+            if stated["fingerprint"] != listing.fingerprint:
                 raise DataError(f"{path} was made from other files than those in {root}.")
         else:
             # Still usable (only the .beton was copied, say), but two listings can agree in what is left to compare.
@@ -110,7 +101,7 @@ def beton_of(listing: Listing, path: Path | None) -> Beton:
 
 
 def _same_labels(beton: Beton, listing: Listing) -> bool:
-    """As far as can be told: a listing whose labels are withheld has a digest of all of them, of no subset."""
+    """Whether the labels agree, as far as can be told: of labels that are withheld only all have a digest."""
     if listing.withheld:
         return len(beton.label) < len(listing) or listing.has_labels(beton.label)
     return np.array_equal(beton.label, listing.labels[beton.index])

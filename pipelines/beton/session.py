@@ -1,30 +1,31 @@
 """One conversion from its first sample to the finished files: whatever yields stored images, in order, fills it.
 
 Beside NAME.beton lie NAME.beton.json (what it was made of), .records.npy (one row per sample: place and digests) and
-.files.csv (every odd file and its fate). Until all four are complete they are called NAME.beton.partial…, and
-NAME.beton.partial.journal says how far they are. A kill at any moment leaves either these, for --resume, or the result.
+.files.csv (every file with a note: its status and the note). Until all four are complete they are called
+NAME.beton.partial…, and NAME.beton.partial.journal says how far they are. A kill at any moment leaves either these, for
+--resume, or the result.
 """
 
 import csv
-import json
-import os
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.beton.journal import Commit, Journal, read_commits, read_identity
-from pipelines.beton.one_image import Fate, StoredImage
+from pipelines.beton.one_image import Status, StoredImage
+from pipelines.beton.sidecar import Sidecar, differences, identity_in, read_sidecar, sidecar_path, write_sidecar
 from pipelines.beton.writer import RECORD, BetonWriter, Place
 from pipelines.errors import DataError
+from pipelines.files import sync
 
-SIDECAR, RECORDS, FILES = ".json", ".records.npy", ".files.csv"
+RECORDS, FILES = ".records.npy", ".files.csv"
 COMMIT_BYTES = 1 << 24
 COMMIT_SECONDS = 20.0
 """A commit is due after either, once the one before is on the disk. Small ones keep the disk writing all the time."""
@@ -33,15 +34,18 @@ _MOST_UNCOMMITTED = 1 << 30
 
 
 class Session:
-    """Samples go in by ``add``; ``finish`` gives the file its name."""
+    """Stores the samples that ``add`` is given, and gives the file its name in ``finish``."""
 
     def __init__(self, beton: Path, samples: int, identity: dict[str, Any], resume: bool) -> None:
-        """``identity`` (plain JSON) is all that shapes the bytes; a journal with another one is not resumed."""
+        """Begins or resumes a conversion.
+
+        ``identity`` (plain JSON) is all that shapes the bytes; a journal with another one is not resumed.
+        """
         self.beton, self.identity = beton, identity
         self.partial = beton.with_name(f"{beton.name}.partial")
         self._journal_path = Path(f"{self.partial}.journal")
         self.done = self.committed = 0  # samples
-        self.fates: Counter[Fate] = Counter()
+        self.statuses: Counter[Status] = Counter()
         beton.parent.mkdir(parents=True, exist_ok=True)
         self._writer = BetonWriter(self.partial)
         try:  # after the lock is had: never another process' journal
@@ -55,7 +59,7 @@ class Session:
             self._journal_path.unlink()
         self._journal = Journal(self._journal_path, identity)
         self._records: list[tuple[Any, ...]] = []
-        self._odd: list[tuple[int, str, str, str]] = []
+        self._noted: list[tuple[int, str, str, str]] = []
         self._bytes, self._last = 0, time.monotonic()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="commit")
         self._committing: Future[None] | None = None
@@ -73,26 +77,26 @@ class Session:
         place = None
         for commit in read_commits(self._journal_path):
             place, self.done = commit.place, commit.done
-            self.fates.update(map(Fate, commit.records["fate"].tolist()))  # type: ignore[call-overload]
-            self.fates[Fate.LEFT_OUT] += sum(fate == Fate.LEFT_OUT.words for _, _, fate, _ in commit.odd)
+            self.statuses.update(map(Status, commit.records["fate"].tolist()))  # type: ignore[call-overload]
+            self.statuses[Status.SKIPPED] += sum(status == Status.SKIPPED.words for _, _, status, _ in commit.noted)
         self.committed = self.done
         if place and self.partial.stat().st_size < place.end:
             raise DataError(f"{self.partial} is shorter than its journal says. Start again without --resume.")
         return place
 
     def add(self, images: Iterable[tuple[StoredImage, str]]) -> None:
-        """The next samples, each with its path for the list of odd files."""
+        """Stores the next samples, each given with its path for the list of files with notes."""
         stored = []
         for image, path in images:
             self.done += 1
-            self.fates[image.fate] += 1
+            self.statuses[image.status] += 1
             if image.reason:
-                self._odd.append((image.position, path, image.fate.words, image.reason))
-            if image.fate != Fate.LEFT_OUT:
+                self._noted.append((image.position, path, image.status.words, image.reason))
+            if image.status != Status.SKIPPED:
                 stored.append(image)
         contents = [image.content for image in stored]
         for image, start in zip(stored, self._writer.write(contents), strict=True):
-            place = start, len(image.content), image.width, image.height, image.fate
+            place = start, len(image.content), image.width, image.height, image.status
             self._records.append((image.position, image.label, *place, image.digest, image.source))
         self._bytes += sum(map(len, contents))
         if self._bytes >= COMMIT_BYTES or time.monotonic() - self._last >= COMMIT_SECONDS:
@@ -104,8 +108,8 @@ class Session:
     def _commit(self) -> None:
         """In a thread of its own, so that the next samples are prepared while the disk works."""
         self._wait()
-        commit = Commit(self.done, self._writer.place, self._records, self._odd)
-        self._records, self._odd, self._bytes, self._last = [], [], 0, time.monotonic()
+        commit = Commit(self.done, self._writer.place, self._records, self._noted)
+        self._records, self._noted, self._bytes, self._last = [], [], 0, time.monotonic()
 
         def write() -> None:
             self._writer.sync()  # first: the journal never speaks of bytes that are not there
@@ -118,11 +122,11 @@ class Session:
         if self._committing is not None:
             self._committing.result()
 
-    def finish(self, facts: dict[str, Any]) -> dict[str, Any]:
-        """Complete all files and give them their names; returns the sidecar, ``facts`` in it."""
+    def finish(self, facts: dict[str, Any]) -> Sidecar:
+        """Completes all files and gives them their names; returns the sidecar, ``facts`` in it."""
         self._commit()
         self._wait()
-        rows = sum(count for fate, count in self.fates.items() if fate != Fate.LEFT_OUT)
+        rows = sum(count for status, count in self.statuses.items() if status != Status.SKIPPED)
         if not rows:
             raise DataError(f"None of the {self.done} files can be stored in {self.beton}: look at --data.")
         with Path(f"{self.partial}{RECORDS}").open("wb") as file:
@@ -131,19 +135,20 @@ class Session:
             )
             tables = self._writer.finish(rows, self._blocks(file))
         left_out = self._write_files()
-        sidecar = {
+        content = {
             **self.identity,
             **facts,
             "count": rows,
             "bytes": self.partial.stat().st_size,
-            "originals": self.fates[Fate.KEPT],
-            "fates": {fate.words: self.fates[fate] for fate in Fate},
+            "originals": self.statuses[Status.KEPT],
+            "fates": {status.words: self.statuses[status] for status in Status},
             "tables_sha256": tables,
             "left_out": left_out,
         }
-        Path(f"{self.partial}{SIDECAR}").write_text(json.dumps(sidecar, indent=1) + "\n")
-        for suffix in (RECORDS, FILES, SIDECAR):
-            sync(Path(f"{self.partial}{suffix}"))
+        sidecar = cast("Sidecar", content)
+        write_sidecar(self.partial, sidecar)
+        for path in _beside(self.partial):
+            sync(path)
         publish(self.beton)
         self.close()
         self._journal_path.unlink(missing_ok=True)
@@ -155,52 +160,54 @@ class Session:
             records.write(block.tobytes())
             yield block
 
-    def _write_files(self) -> list[list[int | str]]:
-        """The list of odd files; returns those left out."""
-        left_out: list[list[int | str]] = []
+    def _write_files(self) -> list[tuple[int, str, str]]:
+        """Writes the list of files with notes; returns position, path and reason of those that were skipped."""
+        left_out: list[tuple[int, str, str]] = []
         with Path(f"{self.partial}{FILES}").open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
             table = csv.writer(file, lineterminator="\n")
-            table.writerow(["index", "path", "fate", "reason"])
+            table.writerow(["index", "path", "fate", "reason"])  # "fate": the status, as every version calls it there
             for commit in read_commits(self._journal_path):
-                table.writerows(commit.odd)
-                left_out += [[at, path, why] for at, path, fate, why in commit.odd if fate == Fate.LEFT_OUT.words]
+                table.writerows(commit.noted)
+                skipped = (each for each in commit.noted if each[2] == Status.SKIPPED.words)
+                left_out += [(position, path, reason) for position, path, _, reason in skipped]
         return left_out
 
     def close(self) -> None:
-        """Let go of the files; a session that is not finished can be resumed from its last commit."""
+        """Lets go of the files; a session that is not finished can be resumed from its last commit."""
         self._pool.shutdown()
         self._writer.close()
         self._journal.close()
 
     def discard(self) -> None:
-        """Remove all that is unfinished."""
+        """Removes all that is unfinished."""
         self.close()
-        for path in (
-            self.partial,
-            self._journal_path,
-            *(Path(f"{self.partial}{s}") for s in (RECORDS, FILES, SIDECAR)),
-        ):
+        for path in (self.partial, self._journal_path, *_beside(self.partial)):
             path.unlink(missing_ok=True)
 
 
+def _beside(beton: Path) -> tuple[Path, Path, Path]:
+    """The files that belong to ``beton``; the sidecar, which vouches for all, last."""
+    return Path(f"{beton}{RECORDS}"), Path(f"{beton}{FILES}"), sidecar_path(beton)
+
+
 def publish(beton: Path) -> None:
-    """Give complete files their names. Done again after a kill in its middle, it goes on where it was."""
+    """Gives complete files their names. Done again after a kill in its middle, it goes on where it was."""
     partial = beton.with_name(f"{beton.name}.partial")
     if partial.exists():
-        Path(f"{beton}{SIDECAR}").unlink(missing_ok=True)  # never an old sidecar beside a new file
+        sidecar_path(beton).unlink(missing_ok=True)  # never an old sidecar beside a new file
         partial.replace(beton)
-    for suffix in (RECORDS, FILES, SIDECAR):
-        if (complete := Path(f"{partial}{suffix}")).exists():
-            complete.replace(Path(f"{beton}{suffix}"))
+    for complete, final in zip(_beside(partial), _beside(beton), strict=True):
+        if complete.exists():
+            complete.replace(final)
     sync(beton.parent)
 
 
 def finished(beton: Path, identity: dict[str, Any]) -> bool:
     """Whether the result of this very conversion is there; completes one whose naming was cut short."""
     partial = beton.with_name(f"{beton.name}.partial")
-    if not partial.exists() and Path(f"{partial}{SIDECAR}").exists():
+    if not partial.exists() and sidecar_path(partial).exists():
         publish(beton)
-    if partial.exists() or not beton.exists() or not Path(f"{beton}{SIDECAR}").exists():
+    if partial.exists() or not beton.exists() or not sidecar_path(beton).exists():
         return False
     if identity_in(read_sidecar(beton)) != identity:
         return False
@@ -208,40 +215,7 @@ def finished(beton: Path, identity: dict[str, Any]) -> bool:
     return True
 
 
-def read_sidecar(beton: Path) -> dict[str, Any]:
-    """What a .beton was made of, as the converter wrote it."""
-    path = Path(f"{beton}{SIDECAR}")
-    try:
-        content: dict[str, Any] = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read ({error}), and nothing else says what {beton} was made of.") from error
-    return content
-
-
-def identity_in(sidecar: dict[str, Any]) -> dict[str, Any]:
-    """All that shapes a file's bytes, as its sidecar states it."""
-    return {key: sidecar.get(key) for key in ("fingerprint", "positions", "parameters", "versions")}
-
-
-def differences(one: dict[str, Any], other: dict[str, Any]) -> str:
-    """How two identities differ, for a message."""
-    flat = [{**each, **each.get("parameters", {}), **each.get("versions", {})} for each in (one, other)]
-    keys = [key for key in {**flat[0], **flat[1]} if key not in ("parameters", "versions")]
-    return ", ".join(
-        f"{key} {flat[0].get(key)} (now {flat[1].get(key)})" for key in keys if flat[0].get(key) != flat[1].get(key)
-    )
-
-
 def unwritable(beton: Path, error: OSError) -> DataError:
-    """The message for whatever the disk refuses."""
+    """Returns the error to raise for whatever the disk refuses."""
     reason = error.strerror or error
     return DataError(f"Cannot write {beton}: {reason}. Check the folder's permissions and the disk's space.")
-
-
-def sync(path: Path) -> None:
-    """Wait until a file or folder is on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -11,12 +11,12 @@ from pipelines.samples.listing import Listing
 
 
 def part_path(beton: Path, shard: str) -> Path:
-    """Where a part lies; without a shard, the file itself."""
+    """Returns where a part lies; without a shard, the file itself."""
     return beton.with_name(f"{beton.name}.part-{shard.replace('/', '-of-')}") if shard else beton
 
 
 def positions_of(listing: Listing, subset: Path | None, shard: str) -> NDArray[np.int64]:
-    """Sorted listing positions: consecutive ones, so that a machine reads few folders."""
+    """Returns sorted indices: consecutive ones, so that a machine reads few folders."""
     chosen = listing.indices if subset is None else np.sort(read_index_file(subset, listing).index)
     if not shard:
         return chosen

@@ -5,28 +5,31 @@ import os
 import stat
 from pathlib import Path
 
-from pipelines.beton.jpeg_markers import Buffer
 from pipelines.errors import DataError
+from pipelines.samples.image_header import Buffer
 
 _GONE = {errno.EACCES, errno.EPERM, errno.ENOENT, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG}
 """Errors that are the file's own. Any other (a network's, a full table of open files) would hit its neighbours too."""
 
 
 class Refused(Exception):
-    """The file is left out; the text says why."""
+    """The file is skipped; the text says why."""
 
 
 def read_file(path: str, memory: memoryview) -> Buffer:
-    """Its bytes, in ``memory`` where they fit. Raises Refused for a fault of its own, DataError for any other."""
+    """Returns its bytes, in ``memory`` where they fit.
+
+    Raises Refused for a fault of the file's own, DataError for any other.
+    """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # waits for no named pipe's writer
         try:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
+            found = os.fstat(descriptor)
+            if not stat.S_ISREG(found.st_mode):
                 raise Refused("not a regular file")
-            target = memory if status.st_size <= len(memory) else memoryview(bytearray(status.st_size))
+            target = memory if found.st_size <= len(memory) else memoryview(bytearray(found.st_size))
             size = 0
-            while size < status.st_size and (count := os.readv(descriptor, [target[size : status.st_size]])):
+            while size < found.st_size and (count := os.readv(descriptor, [target[size : found.st_size]])):
                 size += count
         finally:
             os.close(descriptor)

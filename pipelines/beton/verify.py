@@ -8,10 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from pipelines.beton.one_image import Fate, digest
-from pipelines.beton.session import RECORDS, read_sidecar
-from pipelines.beton.writer import METADATA, METADATA_START, RECORD, tables_digest
-from pipelines.errors import DataError
+from pipelines.beton.format import METADATA, METADATA_START, rows_and_table
+from pipelines.beton.one_image import Status, digest
+from pipelines.beton.session import RECORDS
+from pipelines.beton.sidecar import read_sidecar
+from pipelines.beton.writer import RECORD, tables_digest
+from pipelines.errors import DataError, first_few
 from pipelines.samples.listing import Listing
 
 _CHUNK = 64
@@ -19,7 +21,7 @@ _NAMED = 10
 
 
 def read_records(beton: Path) -> NDArray[np.void]:
-    """One row per sample, mapped, not read."""
+    """Returns one row per sample, mapped, not read. Raises DataError for a file that the converter did not write."""
     path = Path(f"{beton}{RECORDS}")
     try:
         records: NDArray[np.void] = np.load(path, mmap_mode="r")
@@ -31,7 +33,10 @@ def read_records(beton: Path) -> NDArray[np.void]:
 
 
 def verify(listing: Listing, beton: Path, workers: int) -> None:
-    """Raises DataError that names what has changed: samples in the file, images on the disk, tables, or padding."""
+    """Checks a finished file against its images.
+
+    Raises DataError that names what has changed: samples in the file, images on the disk, tables, or padding.
+    """
     if not beton.is_file():
         raise DataError(f"There is no file {beton} to verify. Make it first: the same command without --verify.")
     sidecar, records = read_sidecar(beton), read_records(beton)
@@ -56,9 +61,8 @@ def verify(listing: Listing, beton: Path, workers: int) -> None:
             bar.update(min(_CHUNK, len(records) - bar.n))
     problems += _gaps(content, records)
     if problems:
-        more = f"\n  … and {len(problems) - _NAMED} more" if len(problems) > _NAMED else ""
-        named = "\n  ".join(problems[:_NAMED])
-        raise DataError(f"{beton} is not what was converted:\n  {named}{more}\nConvert again.")
+        named = first_few(problems, _NAMED, "\n  ")
+        raise DataError(f"{beton} is not what was converted:\n  {named}\nConvert again.")
     print(f"{beton}: {len(records)} images and all tables are as they were converted")
 
 
@@ -82,7 +86,7 @@ def _changed(listing: Listing, content: NDArray[np.uint8], rows: NDArray[np.void
             yield f"sample {row['position']}: {path} cannot be read any more ({error.strerror})"
             continue
         # The bytes themselves where they should be the same, because a CRC-32 is no proof.
-        if digest(source) != row["source"] or (whole and row["fate"] == Fate.KEPT and source != stored):
+        if digest(source) != row["source"] or (whole and row["fate"] == Status.KEPT and source != stored):
             yield f"sample {row['position']}: {path} is not the file that was converted"
 
 
@@ -97,6 +101,6 @@ def _gaps(content: NDArray[np.uint8], records: NDArray[np.void]) -> Iterator[str
             if content[begins[at] : starts[at]].any():
                 yield f"the padding before byte {starts[at]} has changed"
         before = int(ends[-1])
-    table = int(content[16:24].view("<u8")[0])
+    _, table = rows_and_table(content[:METADATA_START].tobytes())
     if before < table <= len(content) and content[before:table].any():
         yield "the padding before the last table has changed"

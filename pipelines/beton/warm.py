@@ -14,7 +14,7 @@ _BLOCK = 1 << 24
 
 
 def warm(path: Path) -> None:
-    """Says how fast that was, and where the file cannot stay in memory."""
+    """Reads the file and prints how fast that was, and where the file cannot stay in memory."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except OSError as error:

@@ -19,16 +19,17 @@ from numpy.typing import NDArray
 
 from pipelines.beton.format import (
     ALLOC_TABLE_TYPE,
-    CURRENT_VERSION,
-    TYPE_ID_HANDLER,
-    FieldDescType,
-    HeaderType,
-    IntField,
-    RGBImageField,
-    get_metadata_type,
+    JPEG,
+    METADATA,
+    METADATA_START,
+    RAW,
+    columns,
+    header,
+    rows_and_table,
 )
-from pipelines.beton.jpeg_markers import Buffer
+from pipelines.beton.one_image import Status
 from pipelines.errors import DataError
+from pipelines.samples.image_header import Buffer
 
 PAGE = 1 << 23
 """FFCV's own default, bytes."""
@@ -40,33 +41,27 @@ RECORD = np.dtype(
         ("size", "<u8"),
         ("width", "<u2"),
         ("height", "<u2"),
-        ("fate", "u1"),
+        ("fate", "u1"),  # the Status; files have called it so from the first
         ("digest", "<u4"),
         ("source", "<u4"),
     ]
 )
 """All that is known of one row: what the tables are made of, and the digests that --verify compares."""
-_FIELDS = {"image": RGBImageField(), "label": IntField(), "index": IntField()}
-_PIXELS = 2
-"""The fate whose rows are raw."""
 _MOST_BUFFERS = 512
 """Less than the system's limit on the parts of one write."""
 _NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
 """What file systems say that have none (Lustre without flock, NFS without lockd)."""
 
-METADATA = get_metadata_type(list(_FIELDS.values()))
-METADATA_START = HeaderType.itemsize + len(_FIELDS) * FieldDescType.itemsize
-
 
 class Place(NamedTuple):
-    """Where writing goes on."""
+    """Says where writing goes on."""
 
     end: int
     page: int
 
 
 class BetonWriter:
-    """One file in the making, which nobody else may write. ``begin`` comes before the first sample."""
+    """Writes one file, which nobody else may write meanwhile. ``begin`` comes before the first sample."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -86,18 +81,18 @@ class BetonWriter:
             raise DataError(f"Another conversion has just finished {path}. Look at its result before starting again.")
 
     def begin(self, samples: int, place: Place | None = None) -> None:
-        """Begin a file of at most ``samples`` rows, or go on at ``place``, cutting off what lies behind it."""
+        """Begins a file of at most ``samples`` rows, or goes on at ``place``, cutting off what lies behind it."""
         self.place = place or Place(_aligned(METADATA_START + samples * METADATA.itemsize, PAGE), PAGE)
         os.ftruncate(self.descriptor, 0 if place is None else place.end)
 
     def close(self) -> None:
-        """Give the file back; closing twice is fine."""
+        """Gives the file back; closing twice is fine."""
         if self.descriptor >= 0:
             os.close(self.descriptor)
             self.descriptor = -1
 
     def write(self, contents: Sequence[Buffer]) -> list[int]:
-        """Append the samples' bytes; returns where each begins."""
+        """Appends the samples' bytes; returns where each begins."""
         end, page = self.place
         starts, run, run_start = [], list[Buffer](), end
         for content in contents:
@@ -126,15 +121,15 @@ class BetonWriter:
                 views[0] = views[0][written:]
 
     def sync(self) -> None:
-        """Wait until all that was written is on the disk."""
+        """Waits until all that was written is on the disk."""
         os.fdatasync(self.descriptor)
 
     def finish(self, rows: int, blocks: Iterable[NDArray[np.void]]) -> str:
-        """Write the tables of ``rows`` records, block by block; returns ``tables_digest`` of the file."""
+        """Writes the tables of ``rows`` records, block by block; returns ``tables_digest`` of the file."""
         table = _aligned(self.place.end, self.place.page)
         os.ftruncate(self.descriptor, self.place.end)
         os.ftruncate(self.descriptor, table)
-        self._write_all([_header(rows, self.place.page, table)], 0)
+        self._write_all([header(rows, self.place.page, table)], 0)
         row = 0
         for block in blocks:
             metadata, allocated = _tables(block, row)
@@ -147,15 +142,15 @@ class BetonWriter:
 
 
 def tables_digest(beton: Path) -> str:
-    """SHA-256 over all of a .beton that is not its samples: header, descriptors, metadata, allocation table."""
+    """Returns the SHA-256 over a .beton without its samples: header, descriptors, metadata, allocation table."""
     with beton.open("rb") as file:
-        header = np.frombuffer(file.read(HeaderType.itemsize), HeaderType)[0]
+        rows, table = rows_and_table(file.read(METADATA_START))
         file.seek(0)
-        found, left = hashlib.sha256(), METADATA_START + int(header["num_samples"]) * METADATA.itemsize
+        found, left = hashlib.sha256(), METADATA_START + rows * METADATA.itemsize
         while left and (block := file.read(min(left, 1 << 20))):
             found.update(block)
             left -= len(block)
-        file.seek(int(header["alloc_table_ptr"]))
+        file.seek(table)
         while block := file.read(1 << 20):
             found.update(block)
     return found.hexdigest()
@@ -165,25 +160,11 @@ def _aligned(address: int, page: int) -> int:
     return -(-address // page) * page
 
 
-def _header(rows: int, page: int, table: int) -> bytes:
-    """Header and descriptors, made of FFCV's own types, so that its unmodified Reader knows the fields."""
-    header = np.zeros(1, HeaderType)
-    header["version"], header["num_fields"], header["page_size"] = CURRENT_VERSION, len(_FIELDS), page
-    header["num_samples"], header["alloc_table_ptr"] = rows, table
-    number = {handler: number for number, handler in TYPE_ID_HANDLER.items()}
-    fields = np.zeros(len(_FIELDS), FieldDescType)
-    for descriptor, (name, field) in zip(fields, _FIELDS.items(), strict=True):
-        descriptor["type_id"] = number[type(field)]
-        descriptor["name"][: len(name)] = np.frombuffer(name.encode(), np.uint8)
-        descriptor["arguments"] = field.to_binary()[0]
-    return header.tobytes() + fields.tobytes()
-
-
 def _tables(block: NDArray[np.void], row: int) -> tuple[NDArray[np.void], NDArray[np.void]]:
     """Metadata and allocations of consecutive rows from ``row`` on."""
     metadata = np.zeros(len(block), METADATA)
-    image, label, index = (metadata[name] for name in METADATA.names or ())
-    image["mode"] = block["fate"] == _PIXELS
+    image, label, index = columns(metadata).values()
+    image["mode"] = np.where(block["fate"] == Status.PIXELS, RAW, JPEG)
     image["width"], image["height"], image["data_ptr"] = block["width"], block["height"], block["ptr"]
     label[:], index[:] = block["label"], block["position"]
     allocated = np.zeros(len(block), ALLOC_TABLE_TYPE)

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Iterable, Mapping
 
-from pipelines.errors import DataError
+from pipelines.errors import DataError, first_few
 from pipelines.samples.listing import Listing
 
 NAMED = 20
@@ -71,5 +71,4 @@ class BadFiles:
         return f"{self._listing.path(index)}: {self._known[index]}"
 
     def _named(self, indices: list[int]) -> str:
-        more = f"\n  … and {len(indices) - NAMED} more" if len(indices) > NAMED else ""
-        return "\n  ".join(self._name(index) for index in indices[:NAMED]) + more
+        return first_few([self._name(index) for index in indices], NAMED, "\n  ")

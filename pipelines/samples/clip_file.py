@@ -22,7 +22,7 @@ _NUMPY_ARRAYS: list[Any] = [
 
 
 def read_clip_file(path: Path, rows: int, classes: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Label [rows] and confidence [rows] from the file's ``preds_list`` and ``probs_list``.
+    """Returns label [rows] and confidence [rows] from the file's ``preds_list`` and ``probs_list``.
 
     These are tables [rows, classes], ranked by probability. Raises DataError for a file that cannot be read or that
     holds other shapes, types or values.

@@ -26,7 +26,7 @@ _Row = tuple[str, int, int]  # name, bytes, time
 
 
 class Scan(NamedTuple):
-    """Image files in listing order."""
+    """Holds image files in listing order."""
 
     classes: tuple[str, ...]
     names: Paths  # relative to the root, "/"-separated
@@ -49,7 +49,7 @@ class _Packed(NamedTuple):
 
 
 def scan_classes(root: str) -> Scan:
-    """``root/<class>/…`` in the order of torchvision.datasets.ImageFolder.
+    """Returns the images of ``root/<class>/…`` in the order of torchvision.datasets.ImageFolder.
 
     Raises DataError where there is no class, a class without images, or a folder that cannot be read.
     """
@@ -74,7 +74,7 @@ def scan_classes(root: str) -> Scan:
 
 
 def scan_flat(root: str) -> Scan:
-    """All images below ``root`` at any depth, by relative path. Raises DataError where there is none."""
+    """Returns all images below ``root`` at any depth, by relative path. Raises DataError where there is none."""
     with ThreadPoolExecutor(THREADS) as pool:
         top, inner = _read_folder(root, "")
         above = frozenset({_identity(root)})
@@ -89,7 +89,7 @@ def scan_flat(root: str) -> Scan:
 
 
 def shown(name: str) -> str:
-    """A file name as it can be printed anywhere: bytes that are not UTF-8 as \\x escapes."""
+    """Returns a file name as it can be printed anywhere: bytes that are not UTF-8 as \\x escapes."""
     return os.fsencode(name).decode(errors="backslashreplace")
 
 

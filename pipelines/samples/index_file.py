@@ -29,7 +29,7 @@ _DECIMAL = re.compile(r" *([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]{1,3})? *")
 
 
 class IndexFile(NamedTuple):
-    """A published index file; ``pseudo_label`` and ``confidence`` are None where it has no such column."""
+    """Holds a published index file; ``pseudo_label`` and ``confidence`` are None where it has no such column."""
 
     index: NDArray[np.int64]  # type: ignore[assignment]  # [n]
     pseudo_label: NDArray[np.int64] | None  # [n]
@@ -44,7 +44,7 @@ class _Table(NamedTuple):
 
 
 def read_index_file(path: Path, listing: Listing) -> IndexFile:
-    """Read and check one index file against its listing, and against the split file beside it if there is one.
+    """Reads one index file and checks it against its listing, and against the split file beside it if there is one.
 
     Raises DataError for a file that cannot be read, and for any name or cell that is not what it should be.
     """

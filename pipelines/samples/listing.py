@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.errors import DataError
+from pipelines.errors import DataError, first_few
 from pipelines.samples import listing_cache
 from pipelines.samples.folder_scan import Scan, scan_classes, scan_flat, shown
 from pipelines.samples.image_header import read_sizes
@@ -29,7 +29,7 @@ _NAMED_FILES = 5
 
 @dataclass(frozen=True, eq=False)
 class Listing:
-    """The images of ``root/<class>/…`` in torchvision's order, or all images below ``root`` by relative path."""
+    """Lists ``root/<class>/…`` in torchvision's order, or all images below ``root`` by relative path."""
 
     root: Path
     classes: tuple[str, ...]  # empty for a folder of unlabeled images
@@ -49,6 +49,7 @@ class Listing:
         return np.arange(len(self), dtype=np.int64)
 
     def path(self, index: int) -> Path:
+        """Returns where the file of sample ``index`` lies."""
         return self.root / self.paths[index]
 
     @cached_property
@@ -57,7 +58,7 @@ class Listing:
         return hashlib.sha256(Paths.of(self.paths).block).hexdigest()
 
     def without_labels(self) -> "Listing":
-        """The listing for those who must not know the labels: they are not in it."""
+        """Returns the listing for those who must not know the labels: they are not in it."""
         if self.withheld:
             return self
         return replace(self, labels=np.full(len(self), UNKNOWN, np.int64), withheld=_digest(self.labels))
@@ -72,7 +73,7 @@ def _digest(labels: NDArray[np.int64]) -> str:
 
 
 def list_images(root: Path, *, labeled: bool = True, on_bad: Literal["raise", "keep"] = "raise") -> Listing:
-    """The listing of a folder, with the sizes from the images' headers (remembered in the user's cache folder).
+    """Returns the listing of a folder, with the sizes from the images' headers (remembered in the user's cache folder).
 
     ``labeled``: ``root`` is an ImageFolder; otherwise its images lie at any depth, and their classes are unknown.
     ``on_bad="keep"``: files that are no images keep their indices, have size 0, and are named in ``bad``.
@@ -87,10 +88,9 @@ def list_images(root: Path, *, labeled: bool = True, on_bad: Literal["raise", "k
     scan = scan_classes(str(root)) if labeled else scan_flat(str(root))
     widths, heights, bad = _sizes(root, scan, "classes" if labeled else "flat")
     if bad and on_bad == "raise":
-        more = f"\n  … and {len(bad) - _NAMED_FILES} more" if len(bad) > _NAMED_FILES else ""
-        first = list(bad.items())[:_NAMED_FILES]
-        named = "\n  ".join(f"{root}/{shown(scan.names[index])}: {reason}" for index, reason in first)
-        raise DataError(f"Not readable as images (remove or replace them):\n  {named}{more}")
+        named = [f"{root}/{shown(scan.names[index])}: {reason}" for index, reason in bad.items()]
+        few = first_few(named, _NAMED_FILES, "\n  ")
+        raise DataError(f"Not readable as images (remove or replace them):\n  {few}")
     labels = scan.labels if labeled else np.full(len(scan.names), UNKNOWN, np.int64)
     return Listing(root, scan.classes, scan.names, labels, heights, widths, bad)
 
@@ -105,13 +105,13 @@ def _sizes(root: Path, scan: Scan, kind: str) -> tuple[NDArray[np.int32], NDArra
             widths, heights = np.zeros(len(scan.names), np.int32), np.zeros(len(scan.names), np.int32)
         else:
             widths, heights, changes = listing_cache.reuse(old, scan)
-        todo = np.flatnonzero(widths == 0)
+        unknown = np.flatnonzero(widths == 0)
         if changes:
-            line = f"{root} has changed since it was last listed: {changes}; reading {len(todo)} headers"
+            line = f"{root} has changed since it was last listed: {changes}; reading {len(unknown)} headers"
             print(line, file=sys.stderr)
-        widths[todo], heights[todo], found = read_sizes(str(root), [scan.names[index] for index in todo])
-        if old is None or changes or len(found) < len(todo):
+        widths[unknown], heights[unknown], found = read_sizes(str(root), [scan.names[index] for index in unknown])
+        if old is None or changes or len(found) < len(unknown):
             names = np.frombuffer(scan.names.block, np.uint8)
             content = listing_cache.Remembered(names, scan.labels, scan.bytes, scan.times, widths, heights)
             listing_cache.save(cache, content)
-    return widths, heights, {int(todo[index]): reason for index, reason in found.items()}
+    return widths, heights, {int(unknown[index]): reason for index, reason in found.items()}

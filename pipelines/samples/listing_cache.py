@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.errors import first_few
 from pipelines.files import cache_folder, open_regular, replacing
 from pipelines.samples.folder_scan import Scan, shown
 
@@ -28,7 +29,7 @@ _NAMED = 3
 
 
 class Remembered(NamedTuple):
-    """Columns of the cache file, one row per image."""
+    """Holds the columns of the cache file, one row per image."""
 
     names: NDArray[np.uint8]  # the relative paths' bytes, "\0" after each
     labels: NDArray[np.int64]
@@ -38,7 +39,7 @@ class Remembered(NamedTuple):
     heights: NDArray[np.int32]
 
     def digest(self) -> NDArray[np.uint8]:
-        """SHA-256 [32] over all columns."""
+        """Returns the SHA-256 [32] over all columns."""
         digest = hashlib.sha256()
         for column in self:
             digest.update(np.ascontiguousarray(column).data)
@@ -62,7 +63,7 @@ class Remembered(NamedTuple):
 
 
 class Reused(NamedTuple):
-    """What of a scan is known already."""
+    """Holds what of a scan is known already."""
 
     widths: NDArray[np.int32]  # [n] 0 where not known
     heights: NDArray[np.int32]
@@ -70,7 +71,7 @@ class Reused(NamedTuple):
 
 
 def cache_path(root: Path, kind: str) -> Path | None:
-    """Where the listing of ``root`` is remembered; None where this user has no cache folder."""
+    """Returns where the listing of ``root`` is remembered; None where this user has no cache folder."""
     folder = cache_folder()
     key = hashlib.sha256(b"\0".join((os.fsencode(root.resolve()), kind.encode(), _FORMAT.encode())))
     return folder and folder / "listings" / f"{key.hexdigest()}.npz"
@@ -78,7 +79,7 @@ def cache_path(root: Path, kind: str) -> Path | None:
 
 @contextmanager
 def one_at_a_time(path: Path | None) -> Iterator[None]:
-    """Of several processes (the ranks of a run) one reads the headers; the others wait, and find them remembered."""
+    """Lets one of several processes (the ranks of a run) read headers; the others wait, and find them remembered."""
     lock = None if path is None else _open_lock(path)
     if lock is None:  # nothing can be remembered: nothing to wait for
         yield
@@ -100,7 +101,7 @@ def _open_lock(path: Path) -> int | None:
 
 
 def load(path: Path | None) -> Remembered | None:
-    """The cache file's content; None where there is none, or none that is sound."""
+    """Returns the cache file's content; None where there is none, or none that is sound."""
     if path is None:
         return None
     try:
@@ -113,7 +114,7 @@ def load(path: Path | None) -> Remembered | None:
 
 
 def save(path: Path | None, content: Remembered) -> None:
-    """Write a cache file; a folder that cannot be written costs the cache, not the run."""
+    """Writes a cache file; a folder that cannot be written costs the cache, not the run."""
     if path is None:
         return
     with suppress(OSError):
@@ -123,7 +124,7 @@ def save(path: Path | None, content: Remembered) -> None:
 
 
 def reuse(old: Remembered, scan: Scan) -> Reused:
-    """The sizes of files that are as they were."""
+    """Returns the sizes of files that are as they were, and a line about those that are not."""
     if old.names.tobytes() == scan.names.block:
         same = (old.bytes == scan.bytes) & (old.times == scan.times)
         changed = [scan.names[index] for index in np.flatnonzero(~same)]
@@ -147,7 +148,7 @@ def reuse(old: Remembered, scan: Scan) -> Reused:
 def _line(kinds: dict[str, list[str]]) -> str:
     """'2 added (a/0.jpg, a/1.jpg), 1 removed (b/7.jpg)'"""
     return ", ".join(
-        f"{len(names)} {kind} ({', '.join(map(shown, names[:_NAMED]))}{', …' if len(names) > _NAMED else ''})"
+        f"{len(names)} {kind} ({first_few([shown(name) for name in names], _NAMED)})"
         for kind, names in kinds.items()
         if names
     )

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 
 class Paths(Sequence[str]):
-    """Relative paths, in order; each becomes a string when it is asked for.
+    """Holds relative paths, in order; each becomes a string when it is asked for.
 
     ``block`` holds the paths as the file system spells them, "\\0" after each, which no path can contain.
     """
@@ -20,7 +20,7 @@ class Paths(Sequence[str]):
 
     @classmethod
     def of(cls, paths: Iterable[str]) -> "Paths":
-        """The same paths in this form."""
+        """Returns the same paths in this form."""
         return paths if isinstance(paths, cls) else cls(b"".join(os.fsencode(path) + b"\0" for path in paths))
 
     def __len__(self) -> int:

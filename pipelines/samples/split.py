@@ -21,7 +21,7 @@ from pipelines.samples.listing import Listing
 
 
 class ClipTargets(NamedTuple):
-    """CLIP's guess for each of the M samples of the unlabeled listing: label (UNKNOWN: none) and its probability."""
+    """Holds CLIP's label (UNKNOWN: none) and its probability for each of the M samples of the unlabeled listing."""
 
     label: NDArray[np.int64]  # [M]
     confidence: NDArray[np.float32]  # [M]
@@ -29,7 +29,7 @@ class ClipTargets(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """The labeled and unlabeled samples of one listing, or of two, whose own labels it forgets."""
+    """Holds the labeled and unlabeled samples of one listing, or of two, whose own labels it forgets."""
 
     listing: Listing  # without labels, whatever was given
     labeled: NDArray[np.int64]  # indices in ``listing``
@@ -68,9 +68,10 @@ def read_split(
     clip_file: Path | None = None,
     use_clip: bool = False,
 ) -> Split:
-    """The split that two index files describe; or one, and a listing of its own for the unlabeled samples, all of it.
+    """Returns the split that two index files describe, or one and a listing of its own for the unlabeled samples.
 
-    The labeled samples' labels are the file's ``PseudoLabel`` where it has that column, their folder's otherwise.
+    Of such a listing all samples are unlabeled. The labeled samples' labels are the file's ``PseudoLabel`` where it
+    has that column, their folder's otherwise.
     With ``use_clip`` the unlabeled samples' CLIP targets come from ``clip_file`` (rows in the order of the index file,
     or listing, ``unlabeled``) or from that index file's own columns.
 

@@ -34,7 +34,7 @@ _SHA256 = re.compile("[0-9a-f]{64}")
 
 
 def describe(listing: Listing, rule: Mapping[str, Any], command: str, files: Mapping[str, bytes]) -> dict[str, Any]:
-    """What a split file says of ``files`` (name → content); ``rule`` holds the seed and all other parameters."""
+    """Returns what a split file says of ``files`` (name → content); ``rule`` holds all parameters, the seed too."""
     content = {
         "version": VERSION,
         "command": command,
@@ -54,23 +54,23 @@ def describe(listing: Listing, rule: Mapping[str, Any], command: str, files: Map
 
 
 def names_file(fingerprint: str) -> str:
-    """Name of the file that holds a listing's names."""
+    """Returns the name of the file that holds a listing's names."""
     return f"listing-{fingerprint[:16]}.names.gz"
 
 
 def compressed_names(listing: Listing) -> bytes:
-    """That file's content."""
+    """Returns the content of the file that holds a listing's names."""
     return gzip.compress(Paths.of(listing.paths).block, compresslevel=6, mtime=0)
 
 
 def split_files_of(csv: Path) -> list[tuple[Path, dict[str, Any]]]:
-    """The split files that name ``csv``, with their contents. Raises DataError for one that cannot be read."""
+    """Returns the split files that name ``csv``, and their contents. Raises DataError for one that cannot be read."""
     contents = [(path, _read(path)) for path in sorted(csv.parent.glob(f"*{SUFFIX}"))]
     return [(path, content) for path, content in contents if csv.name in content["files"]]
 
 
 def check_index_file(csv: Path, content: bytes, listing: Listing) -> None:
-    """Raise DataError where a split file says that ``csv`` held something else, or was made for other files."""
+    """Raises DataError where a split file says that ``csv`` held something else, or was made for other files."""
     for path, stated in split_files_of(csv):
         again = f"Restore it, or make the split again with: {stated['command']}"
         found, wanted = hashlib.sha256(content).hexdigest(), stated["files"][csv.name]["sha256"]

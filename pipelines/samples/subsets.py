@@ -14,10 +14,8 @@ from numpy.typing import NDArray
 
 from pipelines import keyed_random
 from pipelines.errors import DataError
+from pipelines.keyed_random import Stream
 from pipelines.samples.listing import Listing
-
-_SUBSETS = 1002
-"""Key word that sets these draws apart from those of training."""
 
 
 class Chosen(NamedTuple):
@@ -28,7 +26,7 @@ class Chosen(NamedTuple):
 
 
 def by_percent(listing: Listing, percent: Fraction, seed: int) -> Chosen:
-    """``round(percent of the class)`` labels in each class (halves to even), but at least one; the rest unlabeled.
+    """Chooses ``round(percent of the class)`` labels in each class (halves to even), at least one, the rest unlabeled.
 
     That is how the published 1 % and 0.2 % files were counted.
     """
@@ -39,14 +37,14 @@ def by_percent(listing: Listing, percent: Fraction, seed: int) -> Chosen:
 
 
 def by_count(listing: Listing, per_class: int, seed: int) -> Chosen:
-    """``per_class`` labels in each class, the rest unlabeled."""
+    """Chooses ``per_class`` labels in each class; the rest is unlabeled."""
     if per_class < 1:
         raise DataError(f"At least one label per class is wanted (got {per_class}).")
     return _heads_and_rest(listing, np.full(len(listing.classes), per_class), seed)
 
 
 def long_tail(listing: Listing, labeled: NDArray[np.int64], unlabeled: NDArray[np.int64], seed: int) -> Chosen:
-    """``labeled[c]`` and ``unlabeled[c]`` images of each class c, see ``tail``; all others are left out."""
+    """Chooses ``labeled[c]`` and ``unlabeled[c]`` images of each class c (see ``tail``), and leaves out all others."""
     ranked = _ranked(listing, labeled + unlabeled, seed)
     heads = [order[:count] for order, count in zip(ranked, labeled, strict=True)]
     rest = [order[a : a + b] for order, a, b in zip(ranked, labeled, unlabeled, strict=True)]
@@ -54,7 +52,7 @@ def long_tail(listing: Listing, labeled: NDArray[np.int64], unlabeled: NDArray[n
 
 
 def tail(classes: int, head: int, gamma: float, *, reversed_: bool = False) -> NDArray[np.int64]:
-    """Images per class [classes], in class order: exponentially from ``head`` to ``head / gamma``, at least one."""
+    """Returns images per class [classes], in class order: they fall from ``head`` to ``head / gamma``, at least one."""
     if head < 1 or gamma < 1:
         raise DataError(f"A long tail wants a head of at least 1 and an imbalance of at least 1 (got {head}, {gamma}).")
     place = np.arange(classes) / max(1, classes - 1)
@@ -63,7 +61,7 @@ def tail(classes: int, head: int, gamma: float, *, reversed_: bool = False) -> N
 
 
 def by_confidence(index: NDArray[np.int64], confidence: NDArray[np.float32], threshold: float) -> Chosen:
-    """The samples of ``index`` with at least ``threshold`` as labeled ones, the others as unlabeled ones."""
+    """Chooses the samples of ``index`` with at least ``threshold`` as labeled ones, the others as unlabeled ones."""
     sure = confidence >= np.float32(threshold)
     return Chosen(np.sort(index[sure]), np.sort(index[~sure]))
 
@@ -95,7 +93,7 @@ def _ranked(listing: Listing, wanted: NDArray[np.int64], seed: int) -> list[NDAr
             raise DataError(
                 f"Class {name} has {len(members)} usable images, but {wanted[label]} are wanted. Ask for fewer."
             )
-        keys = keyed_random.bits(_SUBSETS, seed, _hash(name), hashes[members])
+        keys = keyed_random.bits(Stream.SUBSETS, seed, _hash(name), hashes[members])
         result.append(members[np.argsort(keys, kind="stable")])
     return result
 

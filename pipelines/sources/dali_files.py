@@ -9,10 +9,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from pipelines.beton.jpeg_markers import START, markers_of
+from pipelines.samples.image_header import HEAD, START, jpeg_header
 
-_HEAD = 1 << 13
-"""Bytes in which most JPEG headers end."""
 _USUAL = frozenset({"1", "L", "LA", "P", "RGB", "RGBA"})
 _MODES = {"PNG": _USUAL, "BMP": _USUAL, "WEBP": _USUAL, "PPM": _USUAL, "TIFF": frozenset({"L", "RGB", "RGBA"})}
 """Format → modes that DALI decodes as Pillow does (tried with DALI 2.4.0); 16 bits, for one, it scales differently."""
@@ -22,9 +20,9 @@ def is_safe(path: Path) -> bool:
     """Whether DALI will parse the header and, if it decodes the rest, give Pillow's pixels."""
     try:
         with path.open("rb", buffering=0) as file:
-            head = file.read(_HEAD)
+            head = file.read(HEAD)
             if head.startswith(START):
-                return (markers_of(head) or markers_of(head + file.read())) is not None
+                return (jpeg_header(head) or jpeg_header(head + file.read())) is not None
         with Image.open(path) as image:
             return image.mode in _MODES.get(image.format or "", ())
     except Exception:  # Pillow's plug-ins raise whatever the damage makes them raise

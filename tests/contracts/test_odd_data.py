@@ -67,10 +67,10 @@ def odd_data(demo_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_an_epoch_over_all_kinds_of_odd_files_names_the_broken_ones(pipeline, odd_data, tmp_path, capsys):
     _, rows = train(recipe(odd_data, pipeline, "engine.bad_files=0.1"), tmp_path / "run")
-    fates = listed(odd_data / "ffcv/train.beton")
-    broken = {path for path, (fate, _) in fates.items() if fate == "left out"}
-    assert {Path(path).name for path in fates} == set(ODD) - {"forbidden.jpg"}
-    assert 6 <= len(broken) < len(fates)
+    statuses = listed(odd_data / "ffcv/train.beton")
+    broken = {path for path, (status, _) in statuses.items() if status == "left out"}
+    assert {Path(path).name for path in statuses} == set(ODD) - {"forbidden.jpg"}
+    assert 6 <= len(broken) < len(statuses)
     said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("cannot be decoded, replaced: ")]
     assert sorted(line.split(": ")[1] for line in said) == sorted(str(odd_data / "train" / path) for path in broken)
     assert rows[-1]["data/bad_files"] == len(broken)

@@ -5,6 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from pipelines import keyed_random
+from pipelines.beton.one_image import Encoding
 
 DRAWS = 100_000
 # The words (seed, stream, pass, sample, view, draw) of a usual key, and one of them running.
@@ -125,6 +126,31 @@ def test_the_type_of_a_word_does_not_matter(kind: type) -> None:
 def test_the_order_and_number_of_words_matter() -> None:
     keys = [(0,), (0, 0), (0, 0, 0), (1, 0), (0, 1), (1, 2, 3), (1, 3, 2), (3, 2, 1), (2, 1, 3), (12, 3), (1, 23)]
     assert len({int(keyed_random.bits(*key)) for key in keys}) == len(keys)
+
+
+def test_the_words_for_purposes_are_distinct_and_stay() -> None:
+    """Another number would change what every seed, split, checkpoint and converted file means."""
+    pinned = {
+        "LABELED": 0,
+        "UNLABELED": 1,
+        "EVALUATION": 2,
+        "DROPOUT": 1000,
+        "INITIALISATION": 1001,
+        "SUBSETS": 1002,
+    }
+    found = {name: stream.value for name, stream in keyed_random.Stream.__members__.items()}
+    assert found == pinned
+    assert len(set(found.values())) == len(found)
+    assert keyed_random.CONVERSION == 0
+
+
+def test_pinned_draws_for_each_purpose() -> None:
+    """The order of the words, as their users have it."""
+    stream = keyed_random.Stream
+    assert int(keyed_random.bits(0, stream.INITIALISATION)) == by_the_book(0, 1001)
+    assert int(keyed_random.bits(3, stream.DROPOUT, 5, 1)) == by_the_book(3, 1000, 5, 1)
+    chosen = [position for position in range(12) if Encoding(mode="proportion", raw_share=0.4).raw(position)]
+    assert chosen == [position for position in range(12) if by_the_book(0, position) / 2**64 < 0.4]
 
 
 def test_nothing_is_remembered() -> None:

@@ -47,11 +47,6 @@ def test_pinned_permutations() -> None:
     assert third.tolist() == [27, 21, 6, 24, 15, 0, 33, 12, 18, 30, 9, 3]
 
 
-def test_streams_have_fixed_numbers() -> None:
-    """They are words of every key."""
-    assert {stream.name: stream.value for stream in Stream} == {"LABELED": 0, "UNLABELED": 1, "EVALUATION": 2}
-
-
 def test_permutations_are_permutations_and_all_different() -> None:
     seen = set()
     for seed in range(3):

@@ -51,7 +51,7 @@ def jpeg_bomb(path: Path) -> None:
     path.write_bytes(content)
 
 
-# name → how it is made, its fate, the beginning of the reason
+# name → how it is made, its status, the beginning of the reason
 ODD: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "truncated.jpg": (truncated, "left out", "truncated: "),
     "header only.jpg": (lambda path: path.write_bytes(b"\xff\xd8\xff\xe0\0\x10JFIF"), "left out", "truncated: "),
@@ -77,6 +77,6 @@ ODD: dict[str, tuple[Callable[[Path], object], str, str]] = {
 
 
 def listed(beton: Path) -> dict[str, tuple[str, str]]:
-    """Path → fate and reason, as the list of odd files has them."""
+    """Path → status and reason, as the list of files with notes has them."""
     with Path(f"{beton}.files.csv").open(newline="", encoding="utf-8") as file:
         return {row["path"]: (row["fate"], row["reason"]) for row in csv.DictReader(file)}

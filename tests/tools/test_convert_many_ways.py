@@ -44,15 +44,15 @@ def odd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("check", ["header", "decode"])
-def test_every_odd_file_has_its_fate(
+def test_every_odd_file_has_its_status(
     odd: Path, check: str, loaded: Callable[..., Loaded], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert convert(odd, "--split", "train", "--check", check) == 0
     beton, listing = odd / "ffcv" / "train.beton", scan(odd / "train")
     found = listed(beton)
     assert found.keys() == {f"züge/{name}" for name in ODD}
-    for name, (_, fate, reason) in ODD.items():
-        assert found[f"züge/{name}"][0] == fate, name
+    for name, (_, status, reason) in ODD.items():
+        assert found[f"züge/{name}"][0] == status, name
         assert found[f"züge/{name}"][1].startswith(reason), (name, found[f"züge/{name}"])
     metadata, images = stored(beton)
     wanted = [at for at, path in enumerate(listing.paths) if found.get(path, ("",))[0] != "left out"]
@@ -67,7 +67,7 @@ def test_every_odd_file_has_its_fate(
         assert line in out
     sidecar = json.loads(Path(f"{beton}.json").read_text())
     assert [path for _, path, _ in sidecar["left_out"]] == [
-        path for path, (fate, _) in found.items() if fate == "left out"
+        path for path, (status, _) in found.items() if status == "left out"
     ]
     pixels, _, indices = loaded(beton, "CenterCropRGBImageDecoder", (32, 32), 1)
     assert len(pixels) == len(indices) == len(wanted)

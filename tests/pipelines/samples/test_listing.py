@@ -18,8 +18,7 @@ from PIL import Image
 from torchvision.datasets import ImageFolder
 
 from pipelines.errors import DataError
-from pipelines.samples import image_header as header_scan
-from pipelines.samples import listing_cache
+from pipelines.samples import image_header, listing_cache
 from pipelines.samples.listing import UNKNOWN, Listing, list_images
 
 
@@ -275,8 +274,8 @@ def test_names_that_run_together_have_different_fingerprints() -> None:
 def headers_read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Paths of the files whose headers are read."""
     read: list[str] = []
-    real = header_scan._size
-    monkeypatch.setattr(header_scan, "_size", lambda path: (read.append(path), real(path))[1])
+    real = image_header._size
+    monkeypatch.setattr(image_header, "_size", lambda path: (read.append(path), real(path))[1])
     return read
 
 
@@ -297,7 +296,7 @@ def test_only_new_and_changed_files_are_read_again_and_a_line_names_them(
     listing = list_images(small)
     assert sorted(headers_read) == sorted([*(f"{small}/a/new{number}.jpg" for number in range(5)), f"{small}/b/0.jpg"])
     assert capfd.readouterr().err.strip() == (
-        f"{small} has changed since it was last listed: 5 added (a/new0.jpg, a/new1.jpg, a/new2.jpg, …), "
+        f"{small} has changed since it was last listed: 5 added (a/new0.jpg, a/new1.jpg, a/new2.jpg, … and 2 more), "
         "1 removed (a/1.jpg), 1 changed (b/0.jpg); reading 6 headers"
     )
     assert sizes(listing) == [(30, 20), *[(6, 5)] * 5, (55, 77), (36, 23)]
@@ -561,13 +560,13 @@ def jpeg(mode: str = "RGB", **options: object) -> bytes:
 def test_sizes_of_jpegs_are_pillows(tmp_path: Path) -> None:
     contents = [jpeg(), jpeg("L"), jpeg("CMYK"), jpeg(progressive=True), jpeg(optimize=True), jpeg(comment=b"\xff\xc0")]
     for head in (content for content in contents):
-        assert header_scan.jpeg_size(head) == (300, 200)
-        assert header_scan.jpeg_size(head[: head.index(b"\xff\xda")]) is None  # the header goes on
-        assert header_scan.jpeg_size(b"\0" + head) is None
+        assert image_header.jpeg_size(head) == (300, 200)
+        assert image_header.jpeg_size(head[: head.index(b"\xff\xda")]) is None  # the header goes on
+        assert image_header.jpeg_size(b"\0" + head) is None
     long = jpeg(icc_profile=bytes(40_000))  # longer than what is read at first
-    assert header_scan.jpeg_size(long[:16_384]) is None
+    assert image_header.jpeg_size(long[:16_384]) is None
     (tmp_path / "long.jpg").write_bytes(long)
-    widths, heights, bad = header_scan.read_sizes(str(tmp_path), ["long.jpg"])
+    widths, heights, bad = image_header.read_sizes(str(tmp_path), ["long.jpg"])
     assert (widths.tolist(), heights.tolist(), bad) == ([300], [200], {})
 
 
@@ -576,7 +575,7 @@ def test_sizes_of_jpegs_are_pillows(tmp_path: Path) -> None:
 def test_a_changed_byte_never_gives_another_size_than_pillows(at: int, value: int) -> None:
     content = bytearray(jpeg())
     content[at] = value
-    ours = header_scan.jpeg_size(bytes(content))
+    ours = image_header.jpeg_size(bytes(content))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -36,7 +36,8 @@ from ffcv.reader import Reader
 
 from pipelines.beton.convert import convert
 from pipelines.beton.one_image import Encoding
-from pipelines.beton.reader import open_beton, sidecar_path
+from pipelines.beton.reader import open_beton
+from pipelines.beton.sidecar import sidecar_path
 from pipelines.sources.ffcv_source import FfcvSource
 from tests.support.leaks import WAIT, comes_true
 from tools import convert_imagenet_to_ffcv as converter
