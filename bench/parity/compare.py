@@ -119,7 +119,7 @@ def _loaded(
     options: DaliOptions | FfcvOptions | None = None,
 ) -> Pixels:
     """Returns the pipeline's views of all images, in the listing's order."""
-    source = open_source(name, listing, _order(listing), views, options)
+    source = open_source(name, listing, _order(listing), views, resources, options)
     try:
         (batch,) = source
         return batch.pixels[:, torch.argsort(batch.index)].transpose(0, 1).contiguous().numpy()
