@@ -20,7 +20,7 @@ from debiaspl.distributed import Ranks
 from debiaspl.evaluation import bias
 from debiaspl.evaluation.accuracy import evaluate
 from debiaspl.models.classifier import Classifier
-from debiaspl.overrides import override
+from debiaspl.overrides import override, restored
 from pipelines.errors import UserError
 from pipelines.samples.listing import Listing
 from pipelines.samples.split import Split
