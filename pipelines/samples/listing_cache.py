@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,13 +47,14 @@ class Remembered(NamedTuple):
 
     def is_sound(self) -> bool:
         """Whether lengths, types and values are those of a listing."""
+        columns: tuple[NDArray[Any], ...] = self
         types = (np.uint8, *(np.int64,) * 3, *(np.int32,) * 2)
-        if any(column.ndim != 1 or column.dtype != kind for column, kind in zip(self, types, strict=True)):
+        if any(column.ndim != 1 or column.dtype != kind for column, kind in zip(columns, types, strict=True)):
             return False
         count = len(self.labels)
         return bool(
             count > 0
-            and all(len(column) == count for column in self[1:])
+            and all(len(column) == count for column in columns[1:])
             and len(self.names) > 0
             and self.names[-1] == 0
             and np.count_nonzero(self.names == 0) == count
@@ -120,7 +121,7 @@ def save(path: Path | None, content: Remembered) -> None:
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as building, building.open("wb") as file:
-            np.savez(file, **content._asdict(), **{_CHECKSUM: content.digest()})
+            np.savez(file, **{**content._asdict(), _CHECKSUM: content.digest()})
 
 
 def reuse(old: Remembered, scan: Scan) -> Reused:
