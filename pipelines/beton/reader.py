@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.beton.decode_and_cut import Stored
-from pipelines.beton.format import ALLOC_TABLE_TYPE, FIELDS, METADATA_START, RAW, Reader, columns, rows_and_table
+from pipelines.beton.format import ALLOC_TABLE_TYPE, METADATA_START, RAW, columns, read_tables, rows_and_table
 from pipelines.beton.sidecar import read_sidecar, sidecar_path
 from pipelines.errors import DataError
 from pipelines.samples.listing import Listing
@@ -40,17 +40,14 @@ def open_beton(path: Path) -> Beton:
     try:
         if not 0 < table <= size - rows * ALLOC_TABLE_TYPE.itemsize:  # the table ends the file: a cut is seen there
             raise DataError(f"its {size} bytes end before its table of images does, so it is cut short")
-        reader = Reader(str(path))
-        found = {name: type(handler) for name, handler in reader.handlers.items()}
-        if found != FIELDS:
-            raise DataError(f"it has the fields {', '.join(found)}, not {', '.join(FIELDS)}")
-        metadata = columns(reader.metadata)
+        table_of_samples, allocations = read_tables(path)
+        metadata = columns(table_of_samples)
         order = np.argsort(metadata["index"])
         index = metadata["index"][order]
         if rows == 0 or index[0] < 0 or not (np.diff(index) > 0).all():
             raise DataError("its index field does not hold indices of a listing, each once")
         image = metadata["image"][order]
-        by_address = np.sort(reader.alloc_table, order="ptr")
+        by_address = np.sort(allocations, order="ptr")
         at = np.searchsorted(by_address["ptr"], image["data_ptr"])
         known = by_address[np.minimum(at, len(by_address) - 1)]
         if np.any(known["ptr"] != image["data_ptr"]) or np.any(known["ptr"] + known["size"] > table):
@@ -59,7 +56,7 @@ def open_beton(path: Path) -> Beton:
         height, width = image["height"].astype(np.int32), image["width"].astype(np.int32)
         if np.any(raw & (known["size"] != 3 * height.astype(np.uint64) * width)):
             raise DataError("some of its raw images do not have the size that it states")
-    except (DataError, ValueError, AssertionError, LookupError, OverflowError) as error:  # what ffcv's Reader raises
+    except (ValueError, OverflowError) as error:
         raise DataError(f"{path} cannot be used: {error}.") from error
     stored = Stored(known["ptr"].astype(np.int64), known["size"].astype(np.int64), height, width, raw)
     return Beton(path, np.memmap(path, np.uint8, "r"), index, stored, metadata["label"][order])

@@ -41,16 +41,9 @@ def test_one_batch_imports_only_what_it_needs(demo_data: Path) -> None:
     run = ["--recipe", "demo", "--pipeline", "torchvision", "--data", str(demo_data), "--dry-run"]
     loaded = imported_by([*run, "--set", "engine.device=cpu"])
     assert "torch" in loaded
-    others = {
-        "torchvision.models",
-        "torch._dynamo",
-        "torch.utils.tensorboard",
-        "matplotlib",
-        "faiss",
-        "ffcv",
-        "sklearn",
-    }
-    assert not loaded & (others | {"nvidia.dali"})
+    # torch._dynamo is not among them: torch's own optimizers import it.
+    others = {"torchvision", "torch.utils.tensorboard", "matplotlib", "numba", "nvidia.dali", "ffcv", "faiss", "timm"}
+    assert not loaded & others
 
 
 def test_image_suffixes_are_torchvisions() -> None:
