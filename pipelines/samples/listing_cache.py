@@ -48,7 +48,8 @@ class Remembered(NamedTuple):
     def is_sound(self) -> bool:
         """Whether lengths, types and values are those of a listing."""
         types = (np.uint8, *(np.int64,) * 3, *(np.int32,) * 2)
-        if any(column.ndim != 1 or column.dtype != kind for column, kind in zip(self, types, strict=True)):
+        columns = zip(self._asdict().values(), types, strict=True)
+        if any(column.ndim != 1 or column.dtype != kind for column, kind in columns):
             return False
         count = len(self.labels)
         return bool(
@@ -120,7 +121,7 @@ def save(path: Path | None, content: Remembered) -> None:
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as building, building.open("wb") as file:
-            np.savez(file, **content._asdict(), **{_CHECKSUM: content.digest()})
+            np.savez(file, **(content._asdict() | {_CHECKSUM: content.digest()}))
 
 
 def reuse(old: Remembered, scan: Scan) -> Reused:
