@@ -6,6 +6,7 @@ The project's folder is the source, so that links between README, pages and repo
 from pathlib import Path
 
 from docutils import nodes
+from myst_parser.mdit_to_docutils.transforms import ResolveAnchorIds
 from myst_parser.parsers.sphinx_ import MystParser
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective, new_document
@@ -50,6 +51,7 @@ class Docstring(SphinxDirective):
         """Returns the nodes that MyST makes of the directive's content."""
         document = new_document(self.get_source_info()[0], self.state.document.settings)
         MystParser().parse("\n".join(self.content), document)
+        ResolveAnchorIds(document).apply()  # only whole pages get their transforms by themselves
         return document.children
 
 
