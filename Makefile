@@ -33,8 +33,8 @@ bench: setup  ## pixels of every pipeline, ways to resize, the loader with all i
 	$(PYTHON) -m bench ranks
 	$(PYTHON) -m bench convert --memory 1000 10000 100000
 
-docs: $(VENV)/.docs-done  ## the pages and the API reference as a site in build/site; any warning is an error
-	$(PYTHON) -m sphinx -q -n -W --keep-going -b html docs build/site
+docs: $(VENV)/.docs-done  ## pages, reports and API reference as a site, build/site/docs/index.html; a warning is an error
+	$(PYTHON) -m sphinx -q -n -W --keep-going -b html -c docs . build/site
 	$(PYTHON) tools/check_site.py build/site
 
 lint: setup  ## style and types

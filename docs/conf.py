@@ -1,11 +1,22 @@
-"""Sphinx's settings for the site that ``make docs`` builds from these pages and from the docstrings."""
+"""Sphinx's settings for the site that ``make docs`` builds from the project's pages, reports and docstrings.
+
+The project's folder is the source, so that links between README, pages and reports are the same here and on GitHub.
+"""
+
+from pathlib import Path
 
 from docutils import nodes
+from myst_parser.mdit_to_docutils.transforms import ResolveAnchorIds
 from myst_parser.parsers.sphinx_ import MystParser
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective, new_document
 
+_PROJECT = Path(__file__).resolve().parents[1]
+
 project = "debiaspl"
+root_doc = "docs/index"
+include_patterns = ["README.md", "CHANGELOG.md", "dev/LOG.md", "docs/**", "bench/reports/*.md"]
+exclude_patterns = [".*", "build", "dataset", "runs", "tests"]  # folders that need not be searched
 extensions = ["myst_parser", "autoapi.extension"]
 html_theme = "furo"  # brings its own style sheets and scripts, and uses the reader's fonts
 html_title = "debiaspl"
@@ -13,8 +24,8 @@ myst_heading_anchors = 3  # pages link to headings by the anchors that GitHub gi
 myst_disable_syntax = ["html_inline", "html_block"]  # <class> in a docstring is a word, not a tag
 
 # The sources are parsed, not imported: the reference needs neither torch nor DALI, and compiles nothing.
-autoapi_dirs = ["../debiaspl", "../pipelines"]
-autoapi_root = "api"
+autoapi_dirs = [str(_PROJECT / package) for package in ("debiaspl", "pipelines")]
+autoapi_root = "docs/api"
 autoapi_options = ["members", "undoc-members", "show-module-summary"]
 autoapi_keep_files = False
 
@@ -40,6 +51,7 @@ class Docstring(SphinxDirective):
         """Returns the nodes that MyST makes of the directive's content."""
         document = new_document(self.get_source_info()[0], self.state.document.settings)
         MystParser().parse("\n".join(self.content), document)
+        ResolveAnchorIds(document).apply()  # only whole pages get their transforms by themselves
         return document.children
 
 

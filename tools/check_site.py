@@ -43,7 +43,7 @@ def check(site: Path) -> Iterator[str]:
 
 def main(arguments: list[str]) -> int:
     """Returns 0 if the site loads nothing from other hosts, 1 after naming what it loads, 2 without a site."""
-    if len(arguments) != 1 or not (Path(arguments[0]) / "index.html").is_file():
+    if len(arguments) != 1 or not any(Path(arguments[0]).rglob("*.html")):
         print("Name the folder of a built site: python tools/check_site.py build/site", file=sys.stderr)
         return 2
     found = list(check(Path(arguments[0])))
