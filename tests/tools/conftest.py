@@ -1,5 +1,6 @@
 """What the tests of the converter share: a data folder of many kinds of images, and FFCV's own Loader."""
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -7,6 +8,13 @@ import pytest
 
 from tests.support.ffcv_process import Loaded, LoaderProcess
 from tests.support.images import mixed_data
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting_for_disks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is flushed to the disk: no test cuts the power, and disks differ in speed a hundredfold."""
+    monkeypatch.setattr(os, "fsync", lambda file: None)
+    monkeypatch.setattr(os, "fdatasync", lambda file: None)
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,12 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
 
 
 def affinities() -> set[frozenset[int]]:
-    return {frozenset(os.sched_getaffinity(int(task.name))) for task in Path("/proc/self/task").iterdir()}
+    """The sets of cores that the threads of this process may use."""
+    found = set()
+    for task in Path("/proc/self/task").iterdir():
+        with suppress(ProcessLookupError):  # a thread that ended meanwhile
+            found.add(frozenset(os.sched_getaffinity(int(task.name))))
+    return found
 
 
 @pytest.fixture
