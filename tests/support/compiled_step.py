@@ -18,7 +18,7 @@ from debiaspl.step import METRICS, Step
 from tests.support.steps import CLASSES, HEAD, SMALL, arrays, batches, relative_error, tables
 
 STEPS = 6
-TRUNKS["two blocks"] = lambda: ResNet(BasicBlock, (1, 1), width=8, small=True)  # compiled in half of resnet8's time
+TRUNKS["two blocks"] = lambda: ResNet(BasicBlock, (1, 1), width=8, small=True)  # few kernels to compile
 SMALLER = dataclasses.replace(SMALL, arch="two blocks")
 
 
