@@ -2,12 +2,12 @@
 
     python tools/convert_imagenet_to_ffcv.py --data dataset/imagenet
 
-Fields: ``image`` (RGBImageField), ``label`` and ``index`` (IntField; the position in the sorted listing of the split).
+Fields: ``image`` (RGBImageField), ``label`` and ``index`` (IntField; the place in the sorted listing of the split).
 Rows are in the order of the listing; subsets are chosen by index when training.
 
 A JPEG (RGB or grey) is stored as it is, byte for byte: no second compression, so the ffcv pipeline sees the pixels
 that the others see. Any other image that Pillow reads (a PNG named .JPEG, a CMYK JPEG) is stored as the RGB pixels of
-Pillow's convert("RGB"): exact, but large. A file that Pillow does not read is left out; its position stays free. Images
+Pillow's convert("RGB"): exact, but large. A file that Pillow does not read is left out; its index stays free. Images
 that --max-resolution shrinks (Pillow's LANCZOS) are encoded as JPEG of --quality. --mode raw stores all pixels, and
 --mode proportion those of a share of the images, chosen by index.
 
@@ -57,7 +57,7 @@ def _run(options: argparse.Namespace) -> None:
     with requires("ffcv", "pip install -e '.[ffcv]'", "The converter"):  # --help and --warm do not
         from pipelines.beton.convert import convert, scan
         from pipelines.beton.merge import merge
-        from pipelines.beton.shards import part_path, positions_of
+        from pipelines.beton.shards import indices_of, part_path
         from pipelines.beton.verify import verify
     betons = {split: options.data / "ffcv" / f"{split}.beton" for split in options.split}
     if options.merge:
@@ -75,7 +75,7 @@ def _run(options: argparse.Namespace) -> None:
             part_path(betons[split], options.shard),
             _encoding(options),
             options.workers,
-            positions=positions_of(listing, options.subset, options.shard),
+            indices=indices_of(listing, options.subset, options.shard),
             shard=options.shard,
             resume=options.resume,
             strict=options.strict,

@@ -39,11 +39,11 @@ def contestants(root: Path, folder: Path, threads: int, opened: ExitStack) -> li
     decode = DecodeOnly([paths[index] for index in some], threads)
     opened.callback(decode.close)
 
-    def ours(encoding: Encoding, positions: NDArray[np.int64]) -> Callable[[], int]:
+    def ours(encoding: Encoding, indices: NDArray[np.int64]) -> Callable[[], int]:
         def run_once() -> int:
             with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-                convert(listing, folder / "ours.beton", encoding, threads, positions=positions)
-            return len(positions)
+                convert(listing, folder / "ours.beton", encoding, threads, indices=indices)
+            return len(indices)
 
         return run_once
 

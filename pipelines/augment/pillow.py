@@ -1,7 +1,7 @@
 """The executor that is the definition: Pillow itself carries out a plan, one image at a time."""
 
+from io import BufferedReader, BytesIO
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +21,8 @@ def decode(path: Path) -> Image.Image:
         return decode_file(file)
 
 
-def decode_file(file: BinaryIO) -> Image.Image:
-    """``decode`` of an opened file."""
+def decode_file(file: BufferedReader | BytesIO) -> Image.Image:
+    """Returns what ``decode`` does, of an opened file."""
     try:
         with Image.open(file) as image:
             return image.convert("RGB")

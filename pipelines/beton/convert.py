@@ -58,16 +58,16 @@ def convert(
     encoding: Encoding,
     workers: int,
     *,
-    positions: NDArray[np.int64] | None = None,
+    indices: NDArray[np.int64] | None = None,
     shard: str = "",
     resume: bool = False,
     strict: bool = False,
 ) -> None:
-    """Writes ``beton`` of the samples at ``positions`` (None: all), its sidecar, records and list of files with notes.
+    """Writes ``beton`` of the samples at ``indices`` (None: all), its sidecar, records and list of files with notes.
 
     Raises DataError where files cannot be read or written, or (``strict``) where one cannot be stored.
     """
-    chosen = listing.indices if positions is None else np.sort(positions)
+    chosen = listing.indices if indices is None else np.sort(indices)
     identity = identity_of(listing, chosen, encoding, shard)
     try:
         if resume and finished(beton, identity):
@@ -98,10 +98,10 @@ def _fill(
         for images in prepared(listing, chosen[session.done :], encoding, workers):
             if strict and (refused := next((image for image in images if image.status == Status.SKIPPED), None)):
                 raise DataError(
-                    f"Cannot store {listing.path(refused.position)}: {refused.reason}. "
+                    f"Cannot store {listing.path(refused.index)}: {refused.reason}. "
                     "Replace the file or take it out of the data, or leave out --strict."
                 )
-            session.add((image, listing.paths[image.position]) for image in images)
+            session.add((image, listing.paths[image.index]) for image in images)
             bar.update(len(images))
 
 
@@ -117,10 +117,8 @@ def prepared(
 
     def prepare(first: int, last: int, memory: memoryview) -> list[StoredImage]:
         images, left = [], _MOST_BYTES
-        for position, label in zip(
-            chosen[first:last].tolist(), listing.labels[chosen[first:last]].tolist(), strict=True
-        ):
-            image = stored_image(root + listing.paths[position], position, label, encoding, memory)
+        for index, label in zip(chosen[first:last].tolist(), listing.labels[chosen[first:last]].tolist(), strict=True):
+            image = stored_image(root + listing.paths[index], index, label, encoding, memory)
             images.append(image)
             if isinstance(image.content, memoryview) and image.content.obj is memory.obj:
                 memory = memory[len(image.content) :]

@@ -26,7 +26,7 @@ class Commit:
     done: int  # samples so far, those skipped too
     place: Place
     records: list[tuple[Any, ...]] | NDArray[np.void]
-    noted: list[tuple[int, str, str, str]] = field(default_factory=list)  # position, path, status, reason
+    noted: list[tuple[int, str, str, str]] = field(default_factory=list)  # index, path, status, reason
 
 
 class Journal:
@@ -76,7 +76,7 @@ def read_commits(path: Path) -> Iterator[Commit]:
     next(lines, None)
     for line in lines:
         records = np.frombuffer(base64.b64decode(line["records"]), RECORD)
-        noted = [(position, name, status, reason) for position, name, status, reason in line["odd"]]
+        noted = [(index, name, status, reason) for index, name, status, reason in line["odd"]]
         yield Commit(line["done"], Place(*line["place"]), records, noted)
 
 

@@ -32,26 +32,26 @@ def merge(beton: Path, resume: bool) -> None:
     for part, sidecar in zip(parts, sidecars, strict=True):
         if other := differences(_common(sidecars[0]), _common(sidecar)):
             raise DataError(f"{part} does not fit {parts[0]}: {other}. Convert the parts alike.")
-    positions = np.concatenate([_positions(*each) for each in zip(parts, sidecars, strict=True)])
-    if len(positions) and not (np.diff(positions) > 0).all():
+    indices = np.concatenate([_indices(*each) for each in zip(parts, sidecars, strict=True)])
+    if len(indices) and not (np.diff(indices) > 0).all():
         raise DataError(f"The parts of {beton} hold samples twice, or in another order: they are of different splits.")
     shared = _common(sidecars[0])
-    identity = {**shared, "positions": hashlib.sha256(positions.astype("<i8").tobytes()).hexdigest()}
+    identity = {**shared, "positions": hashlib.sha256(indices.astype("<i8").tobytes()).hexdigest()}
     if resume and finished(beton, identity):
         print(f"{beton} is complete already.")
         return
     begin = time.monotonic()
     try:
-        session = Session(beton, len(positions), identity, resume)
+        session = Session(beton, len(indices), identity, resume)
     except OSError as error:
         raise unwritable(beton, error) from error
     try:
-        with tqdm(total=len(positions), initial=session.done, desc=f"merging {beton.name}", unit=" images") as bar:
+        with tqdm(total=len(indices), initial=session.done, desc=f"merging {beton.name}", unit=" images") as bar:
             images = islice((each for part in parts for each in _images(part)), session.done, None)
             while batch := list(islice(images, _BATCH)):
                 session.add(batch)
                 bar.update(len(batch))
-        sidecar = session.finish(facts(sidecars[0]["classes"], sidecars[0]["listed"], len(positions)))
+        sidecar = session.finish(facts(sidecars[0]["classes"], sidecars[0]["listed"], len(indices)))
     except BaseException as error:
         session.close()
         if not session.committed:
@@ -59,7 +59,7 @@ def merge(beton: Path, resume: bool) -> None:
         if isinstance(error, OSError):
             raise unwritable(beton, error) from error
         raise
-    report(beton, sidecar, len(positions), time.monotonic() - begin)
+    report(beton, sidecar, len(indices), time.monotonic() - begin)
 
 
 def _parts(beton: Path) -> list[Path]:
@@ -77,13 +77,13 @@ def _parts(beton: Path) -> list[Path]:
 
 
 def _common(sidecar: Sidecar) -> dict[str, Any]:
-    """What all parts share: the merged file's identity but for its positions."""
+    """What all parts share: the merged file's identity but for its indices."""
     identity = identity_in(sidecar)
     return {**identity, "positions": None, "parameters": {**identity["parameters"], "shard": None}}
 
 
-def _positions(part: Path, sidecar: Sidecar) -> NDArray[np.int64]:
-    skipped = np.asarray([position for position, _, _ in sidecar["left_out"]], np.int64)
+def _indices(part: Path, sidecar: Sidecar) -> NDArray[np.int64]:
+    skipped = np.asarray([index for index, _, _ in sidecar["left_out"]], np.int64)
     return np.sort(np.concatenate([read_records(part)["position"], skipped]))
 
 
@@ -93,23 +93,23 @@ def _images(part: Path) -> Iterator[tuple[StoredImage, str]]:
     skipped: list[tuple[StoredImage, str]] = []
     with Path(f"{part}{FILES}").open(newline="", encoding="utf-8", errors="surrogateescape") as file:
         for row in csv.DictReader(file):
-            position = int(row["index"])
+            index = int(row["index"])
             if row["fate"] == Status.SKIPPED.words:
-                skipped.append((StoredImage(position, -1, Status.SKIPPED, reason=row["reason"]), row["path"]))
+                skipped.append((StoredImage(index, -1, Status.SKIPPED, reason=row["reason"]), row["path"]))
             else:
-                noted[position] = row["path"], row["reason"]
-    return heapq.merge(_stored(part, noted), skipped, key=lambda each: each[0].position)
+                noted[index] = row["path"], row["reason"]
+    return heapq.merge(_stored(part, noted), skipped, key=lambda each: each[0].index)
 
 
 def _stored(part: Path, noted: dict[int, tuple[str, str]]) -> Iterator[tuple[StoredImage, str]]:
     with part.open("rb") as file:
         for row in read_records(part):
-            position, size = int(row["position"]), int(row["size"])
+            index, size = int(row["position"]), int(row["size"])
             file.seek(int(row["ptr"]))
             content = file.read(size)
             if digest(content) != row["digest"]:
-                raise DataError(f"{part} is damaged at sample {position}. Copy it again, or convert that part again.")
-            path, reason = noted.get(position, ("", ""))
+                raise DataError(f"{part} is damaged at sample {index}. Copy it again, or convert that part again.")
+            path, reason = noted.get(index, ("", ""))
             place = Status(int(row["fate"])), content, int(row["width"]), int(row["height"])
             digests = int(row["digest"]), int(row["source"])
-            yield StoredImage(position, int(row["label"]), *place, *digests, reason), path
+            yield StoredImage(index, int(row["label"]), *place, *digests, reason), path

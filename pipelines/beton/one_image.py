@@ -60,17 +60,17 @@ class Encoding:
     raw_share: float = 0.5  # of the images, where mode is "proportion"
     check: Literal["header", "decode"] = "header"
 
-    def raw(self, position: int) -> bool:
+    def raw(self, index: int) -> bool:
         """Whether the sample's pixels are stored: a keyed choice, the same in any shard, subset or resumed run."""
         if self.mode == "proportion":
-            return bool(keyed_random.uniform(keyed_random.CONVERSION, position) < self.raw_share)
+            return bool(keyed_random.uniform(keyed_random.CONVERSION, index) < self.raw_share)
         return self.mode == "raw"
 
 
 class StoredImage(NamedTuple):
     """Holds one sample as it goes into the file."""
 
-    position: int  # in the listing
+    index: int  # type: ignore[assignment]  # in the listing (tuple.index is not missed)
     label: int
     status: Status
     content: Buffer = b""  # may lie in the memory that the file was read into
@@ -102,20 +102,20 @@ def digest(content: Buffer) -> int:
     return zlib.crc32(content)
 
 
-def stored_image(path: str, position: int, label: int, encoding: Encoding, memory: memoryview) -> StoredImage:
+def stored_image(path: str, index: int, label: int, encoding: Encoding, memory: memoryview) -> StoredImage:
     """Reads, checks and, where it must be, converts one file. Raises DataError where reading fails for no fault of its.
 
     The file is read into ``memory`` where it fits: fresh memory would cost as much as the reading.
     """
     try:
         data = read_file(path, memory)
-        picture = _looked_at(path, data, encoding, encoding.raw(position))
-        content, size, status = _content(data, picture, encoding, encoding.raw(position))
+        picture = _looked_at(path, data, encoding, encoding.raw(index))
+        content, size, status = _content(data, picture, encoding, encoding.raw(index))
     except Refused as refused:
-        return StoredImage(position, label, Status.SKIPPED, reason=_one_line(str(refused)))
+        return StoredImage(index, label, Status.SKIPPED, reason=_one_line(str(refused)))
     source = digest(data)
     own = source if status == Status.KEPT else digest(content)
-    return StoredImage(position, label, status, content, *size, own, source, "; ".join(map(_one_line, picture.notes)))
+    return StoredImage(index, label, status, content, *size, own, source, "; ".join(map(_one_line, picture.notes)))
 
 
 def _one_line(text: str) -> str:

@@ -91,13 +91,13 @@ class Session:
             self.done += 1
             self.statuses[image.status] += 1
             if image.reason:
-                self._noted.append((image.position, path, image.status.words, image.reason))
+                self._noted.append((image.index, path, image.status.words, image.reason))
             if image.status != Status.SKIPPED:
                 stored.append(image)
         contents = [image.content for image in stored]
         for image, start in zip(stored, self._writer.write(contents), strict=True):
             place = start, len(image.content), image.width, image.height, image.status
-            self._records.append((image.position, image.label, *place, image.digest, image.source))
+            self._records.append((image.index, image.label, *place, image.digest, image.source))
         self._bytes += sum(map(len, contents))
         if self._bytes >= COMMIT_BYTES or time.monotonic() - self._last >= COMMIT_SECONDS:
             if self._bytes >= _MOST_UNCOMMITTED:
@@ -161,7 +161,7 @@ class Session:
             yield block
 
     def _write_files(self) -> list[tuple[int, str, str]]:
-        """Writes the list of files with notes; returns position, path and reason of those that were skipped."""
+        """Writes the list of files with notes; returns index, path and reason of those that were skipped."""
         left_out: list[tuple[int, str, str]] = []
         with Path(f"{self.partial}{FILES}").open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
             table = csv.writer(file, lineterminator="\n")
@@ -169,7 +169,7 @@ class Session:
             for commit in read_commits(self._journal_path):
                 table.writerows(commit.noted)
                 skipped = (each for each in commit.noted if each[2] == Status.SKIPPED.words)
-                left_out += [(position, path, reason) for position, path, _, reason in skipped]
+                left_out += [(index, path, reason) for index, path, _, reason in skipped]
         return left_out
 
     def close(self) -> None:

@@ -15,7 +15,7 @@ def part_path(beton: Path, shard: str) -> Path:
     return beton.with_name(f"{beton.name}.part-{shard.replace('/', '-of-')}") if shard else beton
 
 
-def positions_of(listing: Listing, subset: Path | None, shard: str) -> NDArray[np.int64]:
+def indices_of(listing: Listing, subset: Path | None, shard: str) -> NDArray[np.int64]:
     """Returns sorted indices: consecutive ones, so that a machine reads few folders."""
     chosen = listing.indices if subset is None else np.sort(read_index_file(subset, listing).index)
     if not shard:

@@ -17,7 +17,7 @@ class Sidecar(TypedDict):
     """Holds the file's content, in its order."""
 
     fingerprint: str  # of the listing
-    positions: str  # SHA-256 of the listing positions that were asked for
+    positions: str  # SHA-256 of the indices that were asked for
     parameters: dict[str, Any]
     versions: dict[str, str]  # of whatever shapes the bytes
     listed: int  # files in the listing
@@ -29,7 +29,7 @@ class Sidecar(TypedDict):
     originals: int  # rows that hold a file as it is
     fates: dict[str, int]  # status → files
     tables_sha256: str
-    left_out: list[tuple[int, str, str]]  # listing position, path and reason of each skipped file
+    left_out: list[tuple[int, str, str]]  # index, path and reason of each skipped file
 
 
 _KINDS = {key: get_origin(hint) or hint for key, hint in get_type_hints(Sidecar).items()}
@@ -71,7 +71,7 @@ def _problem(content: Any) -> str:
             return f"{key!r} is {content[key]!r}, which is no {kind.__name__}"
     for entry in content["left_out"]:
         if not (isinstance(entry, list) and [type(value) for value in entry] == [int, str, str]):
-            return f"'left_out' lists {entry!r}, which is not a position, a path and a reason"
+            return f"'left_out' lists {entry!r}, which is not an index, a path and a reason"
     return ""
 
 

@@ -65,7 +65,7 @@ def test_each_key_must_be_there(beton: Path, key: str) -> None:
         ({"fingerprint": None}, "'fingerprint' is None, which is no str"),
         ({"versions": []}, r"'versions' is \[\], which is no dict"),
         ({"classes": {}}, "'classes' is {}, which is no list"),
-        ({"left_out": [[1, "a.jpg"]]}, "'left_out' lists .*, which is not a position, a path and a reason"),
+        ({"left_out": [[1, "a.jpg"]]}, "'left_out' lists .*, which is not an index, a path and a reason"),
         ({"left_out": [["1", "a.jpg", "empty file"]]}, "'left_out' lists"),
         ({"left_out": ["123"]}, "'left_out' lists '123'"),
     ],

@@ -267,7 +267,7 @@ def test_raw_images_are_read_too(listing: Listing, tmp_path: Path, mode: str) ->
 
 def test_a_subset_serves_the_orders_within_it(listing: Listing, beton: Path, tmp_path: Path) -> None:
     some = np.arange(3, 20, dtype=np.int64)
-    convert(listing, tmp_path / "some.beton", Encoding(), 2, positions=some)
+    convert(listing, tmp_path / "some.beton", Encoding(), 2, indices=some)
     views = EvaluationView(size=40, resize=52)
     within = EvaluationOrder(some[2:], batch=4)
     assert_equal(
@@ -290,7 +290,7 @@ def test_an_order_that_yields_other_samples_than_it_states_is_found_out(listing:
             for index in ([3, 4], [4, 5]):
                 yield Draws(np.array(index), np.zeros(2, np.int64), 0, Stream.EVALUATION)
 
-    convert(listing, tmp_path / "some.beton", Encoding(), 2, positions=np.array([3, 4]))
+    convert(listing, tmp_path / "some.beton", Encoding(), 2, indices=np.array([3, 4]))
     source = opened(listing, tmp_path / "some.beton", Lying(), EvaluationView(size=40, resize=52))
     with pytest.raises(DataError, match="such as sample 5"):
         list(source)
