@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _recipe_of(content: dict[str, Any], parsed: argparse.Namespace) -> Recipe:
-    """The recipe that a checkpoint was trained with, engine fields changed as asked."""
+    """Returns the recipe that a checkpoint was trained with, its engine fields changed as asked."""
     recipe = restored(content["recipe"])
     flags = {"engine.data": parsed.data, "engine.pipeline": parsed.pipeline}
     changed = override(recipe, [f"{name}={value}" for name, value in flags.items() if value is not None] + parsed.set)

@@ -98,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(recipe: Recipe, parsed: argparse.Namespace) -> int:
-    """Train, or take the one batch of --dry-run; returns the exit code."""
+    """Trains, or takes the one batch of --dry-run; returns the exit code."""
     from debiaspl import distributed
     from debiaspl.dry_run import dry_run
     from debiaspl.training import train

@@ -121,8 +121,7 @@ class Trainer:
         """Records a step's metrics and the epoch's speed so far, and names files that were found undecodable."""
         values = self._read(metrics)
         self._rate = steps_per_s * self._images
-        values["speed/steps_per_s"] = steps_per_s
-        values["speed/images_per_s"] = self._rate
+        values |= {"speed/steps_per_s": steps_per_s, "speed/images_per_s": self._rate}
         values["speed/waiting_share"] = waiting_share
         note = f"epoch {(self.progress.step - 1) // self._steps + 1}/{self._science.epochs}"
         logbook.write(self.progress.step, values, note=f"{note} loss {values['train/total']:.3f}")

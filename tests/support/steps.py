@@ -42,7 +42,7 @@ def build(science: Science, dtype: torch.dtype = torch.float32):
 
 
 SMALL = dataclasses.replace(SCIENCE, mu=2, threshold=0.6, lambda_u=1.0, lr=0.01, epochs=10, warmup_epochs=2)
-HEAD = 4.0
+HEAD = 6.0
 """Factor on the head's first weights: logits with some spread, so that some pseudo-labels fire and some do not."""
 
 

@@ -14,7 +14,7 @@ from debiaspl.step import METRICS, Step
 from tests.support.steps import CLASSES, SCIENCE, batches, tables
 
 STEPS = 3
-SCALE = 3
+SCALE = 6
 
 
 @pytest.fixture(autouse=True)
