@@ -19,7 +19,7 @@ def _resnet(
     def build() -> "debiaspl.models.resnet.ResNet":
         from debiaspl.models.resnet import BasicBlock, Bottleneck, ResNet
 
-        return ResNet({"basic": BasicBlock, "bottleneck": Bottleneck}[block], depths, width, small)
+        return ResNet(BasicBlock if block == "basic" else Bottleneck, depths, width, small)
 
     return build
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
 
-import llvmlite.binding as llvm
+import llvmlite.binding as llvm  # type: ignore[import-untyped]
 import numpy as np
 from numba import types
 from numpy.typing import NDArray
@@ -98,14 +98,14 @@ def for_kernels() -> KernelFunctions:
     packages in the process may have brought another libturbojpeg.
     """
     address, size, integer = types.uintp, types.ulong, types.intc
-    signatures = KernelFunctions(
+    signatures = dict(
         create=address(),
         destroy=integer(address),
         decompress_header=integer(address, address, size, *[address] * 4),
         decompress=integer(address, address, size, address, integer, integer, integer, integer, integer),
     )
     functions = {}
-    for name, signature in signatures._asdict().items():
+    for name, signature in signatures.items():
         symbol = f"debiaspl_turbojpeg_{name}"
         llvm.add_symbol(symbol, ctypes.cast(getattr(library(), name), ctypes.c_void_p).value)
         functions[name] = types.ExternalFunction(symbol, signature)
