@@ -33,7 +33,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that the comm
 
 from pipelines.beton.one_image import Encoding
 from pipelines.beton.warm import warm
-from pipelines.errors import UserError, requires
+from pipelines.errors import UserError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -54,11 +54,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> None:
     if options.warm:
         return warm(options.warm)
-    with requires("ffcv", "pip install -e '.[ffcv]'", "The converter"):  # --help and --warm do not
-        from pipelines.beton.convert import convert, scan
-        from pipelines.beton.merge import merge
-        from pipelines.beton.shards import indices_of, part_path
-        from pipelines.beton.verify import verify
+    # Slow to import: --help and --warm do not wait for them.
+    from pipelines.beton.convert import convert, scan
+    from pipelines.beton.merge import merge
+    from pipelines.beton.shards import indices_of, part_path
+    from pipelines.beton.verify import verify
+
     betons = {split: options.data / "ffcv" / f"{split}.beton" for split in options.split}
     if options.merge:
         for beton in betons.values():

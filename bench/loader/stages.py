@@ -145,7 +145,7 @@ def _of_ffcv(groups: list[_Group], listing: Listing, root: Path, opened: ExitSta
     not meet: so "crop" is decoding and cutting, "strong" is all three, and ``_milliseconds`` takes the differences.
     """
     from pipelines.beton.decode_and_cut import decode_and_cut
-    from pipelines.beton.reader import open_beton  # only here: it needs ffcv
+    from pipelines.beton.reader import open_beton  # only here: it needs libturbojpeg
 
     beton, table = (
         open_beton(root / "ffcv" / "train.beton"),

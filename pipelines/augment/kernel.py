@@ -31,7 +31,7 @@ def kernel(function: Callable[..., Any]) -> Any:
     """The decorated function, compiled on its first call or loaded from the cache (see ``folders``)."""
     # Under pytest the functions of this package are wrapped in run-time type checks, which numba cannot compile.
     plain = inspect.unwrap(function)
-    compiled = numba.njit(nogil=True)(plain)
+    compiled: Any = numba.njit(nogil=True)(plain)
     compiled._cache = KernelCache(plain)  # where numba's cache=True puts its own
     return compiled
 
@@ -87,7 +87,7 @@ class KernelCache(_Cache):
                     return CompileResult._rebuild(target_context, *pickle.loads(content[_DIGEST:]))
         return None
 
-    def save_overload(self, sig: Any, data: CompileResult) -> None:
+    def save_overload(self, sig: Any, data: Any) -> None:
         """Keep the code ``data`` of the signature ``sig``; where no folder can be written, the run goes on without."""
         assert not data.library.has_dynamic_globals, f"{self._name} holds addresses of this process"
         name, purpose = self._entry(sig, data.codegen)

@@ -31,10 +31,13 @@ INTEGER, IMAGE = 1, 2
 """FFCV's numbers for its IntField and RGBImageField."""
 FIELDS = {"image": IMAGE, "label": INTEGER, "index": INTEGER}
 """Name → number of the type, in the order in which a row has them."""
-_COLUMNS = {INTEGER: "<i8", IMAGE: [("mode", "<u1"), ("width", "<u2"), ("height", "<u2"), ("data_ptr", "<u8")]}
+_COLUMNS: dict[int, np.dtype[Any]] = {
+    INTEGER: np.dtype("<i8"),
+    IMAGE: np.dtype([("mode", "<u1"), ("width", "<u2"), ("height", "<u2"), ("data_ptr", "<u8")]),
+}
 JPEG, RAW = 0, 1
 """What the image field's mode says of a row's bytes."""
-METADATA: np.dtype[np.void] = np.dtype([("", np.dtype(_COLUMNS[number])) for number in FIELDS.values()], align=True)
+METADATA: np.dtype[np.void] = np.dtype([("", _COLUMNS[number]) for number in FIELDS.values()], align=True)
 """One row of the table that lies before the samples."""
 METADATA_START: int = HEADER.itemsize + len(FIELDS) * DESCRIPTOR.itemsize
 """Byte at which that table begins; the allocation table ends the file."""

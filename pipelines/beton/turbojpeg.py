@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
 
-import llvmlite.binding as llvm
+import llvmlite.binding as llvm  # type: ignore[import-untyped]
 import numpy as np
 from numba import types
 from numpy.typing import NDArray
@@ -81,12 +81,12 @@ def library() -> Library:
 
 
 class KernelFunctions(NamedTuple):
-    """The functions of ``Library`` that kernels call, as numba knows them; addresses are unsigned integers."""
+    """The functions of ``Library`` that kernels call, as numba's ExternalFunctions; addresses are unsigned integers."""
 
-    create: types.ExternalFunction
-    destroy: types.ExternalFunction
-    decompress_header: types.ExternalFunction
-    decompress: types.ExternalFunction
+    create: Any
+    destroy: Any
+    decompress_header: Any
+    decompress: Any
 
 
 @cache
@@ -98,14 +98,14 @@ def for_kernels() -> KernelFunctions:
     packages in the process may have brought another libturbojpeg.
     """
     address, size, integer = types.uintp, types.ulong, types.intc
-    signatures = KernelFunctions(
-        create=address(),
-        destroy=integer(address),
-        decompress_header=integer(address, address, size, *[address] * 4),
-        decompress=integer(address, address, size, address, integer, integer, integer, integer, integer),
-    )
+    signatures = {
+        "create": address(),
+        "destroy": integer(address),
+        "decompress_header": integer(address, address, size, *[address] * 4),
+        "decompress": integer(address, address, size, address, integer, integer, integer, integer, integer),
+    }
     functions = {}
-    for name, signature in signatures._asdict().items():
+    for name, signature in signatures.items():
         symbol = f"debiaspl_turbojpeg_{name}"
         llvm.add_symbol(symbol, ctypes.cast(getattr(library(), name), ctypes.c_void_p).value)
         functions[name] = types.ExternalFunction(symbol, signature)
