@@ -66,7 +66,7 @@ def _copied(part: Any) -> Any:
         return part.detach().to("cpu", copy=True)
     if isinstance(part, dict):
         return {key: _copied(value) for key, value in part.items()}
-    return [_copied(value) for value in part] if isinstance(part, list | tuple) else part
+    return type(part)(map(_copied, part)) if isinstance(part, list | tuple) else part
 
 
 def gathered_phat(state: State, recipe: Recipe, ranks: Ranks) -> Tensor:
