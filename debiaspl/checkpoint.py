@@ -1,25 +1,24 @@
-"""Checkpoints: everything that shapes the next step, written atomically, refused where they do not belong."""
+"""What a checkpoint holds: everything that shapes the next step, checked whole before any of it is loaded."""
 
 import dataclasses
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from debiaspl import __version__
+from debiaspl import __version__, console
+from debiaspl.checkpoint_file import FORMAT, CheckpointError
 from debiaspl.config import Recipe
 from debiaspl.distributed import Ranks
 from debiaspl.overrides import restored
 from debiaspl.step import State
 from pipelines.errors import UserError
-from pipelines.files import replacing
 
-FORMAT = 1
-
-
-class CheckpointError(UserError):
-    """A checkpoint that is damaged or belongs to another experiment."""
+_PARTS = ("experiment", "recipe", "split", "progress", "student", "teacher", "optimizer", "phat", "pseudo_labels")
 
 
 @dataclass
@@ -28,17 +27,22 @@ class Progress:
 
     step: int = 0
     """Optimisation steps done."""
+    evaluated: int = 0
+    """Steps that had been done when the networks were last evaluated."""
     best: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
     """Best epoch of each model: its ``epoch``, ``top1`` and ``balanced`` accuracy in percent."""
     last: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
     """Same, of the last evaluated epoch."""
 
 
-def save(path: Path, state: State, progress: Progress, recipe: Recipe, split_fingerprint: str, ranks: Ranks) -> None:
-    """Writes a checkpoint from the main rank. Every rank must call it: p̂'s rows and the counts live on all."""
+def capture(state: State, progress: Progress, recipe: Recipe, split_fingerprint: str, ranks: Ranks) -> dict[str, Any]:
+    """Returns a checkpoint's content, as copies on the host that later steps leave alone.
+
+    Every rank must call it: p̂'s rows and the counts live on all. Only the main rank's answer is of use.
+    """
     phat, pseudo_labels = gathered_phat(state, recipe, ranks), ranks.sum_(state.pseudo_labels.clone())
     if not ranks.is_main:
-        return
+        return {}
     content = {
         "format": FORMAT,
         "debiaspl": __version__,
@@ -53,11 +57,19 @@ def save(path: Path, state: State, progress: Progress, recipe: Recipe, split_fin
         "pseudo_labels": pseudo_labels,
         "scaler": state.scaler.state_dict(),
     }
-    with replacing(path) as building:
-        torch.save(content, building)
+    return {name: _copied(part) for name, part in content.items()}
 
 
-def gathered_phat(state: State, recipe: Recipe, ranks: Ranks) -> torch.Tensor:
+def _copied(part: Any) -> Any:
+    """Returns a nested content with its tensors copied to the host."""
+    if isinstance(part, Tensor):
+        return part.detach().to("cpu", copy=True)
+    if isinstance(part, dict):
+        return {key: _copied(value) for key, value in part.items()}
+    return [_copied(value) for value in part] if isinstance(part, list | tuple) else part
+
+
+def gathered_phat(state: State, recipe: Recipe, ranks: Ranks) -> Tensor:
     """Returns all rows of p̂, each from the rank that keeps it up to date. Every rank must call it."""
     if len(state.phat) == 1:
         return state.phat.clone()
@@ -68,53 +80,111 @@ def gathered_phat(state: State, recipe: Recipe, ranks: Ranks) -> torch.Tensor:
     return ranks.sum_(own)
 
 
-def read(path: Path) -> dict[str, Any]:
-    """Returns the content of a checkpoint, executing nothing of it; raises CheckpointError if it is none or damaged."""
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise CheckpointError(f"There is no checkpoint {path}.") from error
-    except Exception as error:  # torch.load raises whatever the damage makes it raise
-        raise CheckpointError(
-            f"{path} cannot be read as a checkpoint ({type(error).__name__}: damaged, or it holds more than tensors)."
-        ) from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise CheckpointError(f"{path} is not a checkpoint of this program (format {FORMAT}).")
-    return content
+def restore(
+    path: Path, content: Mapping[str, Any], state: State, recipe: Recipe, split_fingerprint: str, ranks: Ranks
+) -> Progress:
+    """Loads the ``content`` of the checkpoint ``path`` into ``state``; returns how far that run was.
 
-
-def restore(path: Path, state: State, recipe: Recipe, split_fingerprint: str, ranks: Ranks) -> Progress:
-    """Loads a checkpoint into ``state``; raises CheckpointError if it is of another Science, split or format.
-
-    Engine fields may differ; those that change bits are printed.
+    Raises CheckpointError, with ``state`` as it was, if the content is of another Science or split, or is not what
+    ``capture`` returns. Engine fields may differ; those that change bits are printed.
     """
-    content = read(path)
+    _require_parts(path, content)
     _refuse_other_science(path, content["recipe"]["science"], recipe)
     if content["split"] != split_fingerprint:
         raise CheckpointError(
             f"{path} was trained on another split: its data listing or index files differ from those under "
             f"{recipe.engine.data}. Restore them, or start a new run with another --out."
         )
+    if problem := _misfit(content, state):
+        raise CheckpointError(f"{path} is not a checkpoint of this run: {problem}.")
     if ranks.is_main:
         _name_changed_engine(restored(content["recipe"]), recipe)
     state.student.load_state_dict(content["student"])
     state.teacher.load_state_dict(content["teacher"])
-    _restore_optimizer(state, content["optimizer"])
+    for number, parameter in enumerate(state.student.parameters()):  # all else follows from the step and the recipe
+        momentum = content["optimizer"]["state"][number]["momentum_buffer"]
+        state.optimizer.state[parameter]["momentum_buffer"].copy_(momentum)
     state.phat.copy_(content["phat"])
     if scaler := content.get("scaler"):  # empty or absent unless the run so far was in float16
         state.scaler.load_state_dict(scaler)
     # The saved counts are the sum over ranks: one of them carries it on.
     state.pseudo_labels.copy_(content["pseudo_labels"]) if ranks.is_main else state.pseudo_labels.zero_()
-    return Progress(**content["progress"])
+    progress = Progress(**content["progress"])
+    if content["format"] == 1:  # that version saved an epoch after its evaluation
+        progress.evaluated = progress.step
+    return progress
 
 
-def _restore_optimizer(state: State, saved: dict[str, Any]) -> None:
-    """Loads the momentum buffers alone: the learning rate follows from the step, all else from the recipe."""
+def _require_parts(path: Path, content: Mapping[str, Any]) -> None:
+    """Raises CheckpointError where a part is missing or what surrounds the tensors has another form."""
+    missing = [name for name in _PARTS if name not in content]
+    if missing:
+        raise CheckpointError(f"{path} lacks {', '.join(missing)}: it is damaged, or of another program.")
+    try:
+        restored(content["recipe"])
+        science, progress = content["recipe"]["science"], Progress(**content["progress"])
+        accuracies = [row for rows in (progress.best, progress.last) for row in rows.values()]
+        numbers = [value for row in accuracies for value in (row["epoch"], row["top1"], row["balanced"])]
+        sound = (
+            isinstance(science, dict)
+            and isinstance(content["split"], str)
+            and all(type(steps) is int and steps >= 0 for steps in (progress.step, progress.evaluated))
+            and all(type(number) is float and math.isfinite(number) for number in numbers)
+        )
+    except (KeyError, TypeError, AttributeError, ValueError, UserError) as error:
+        raise CheckpointError(f"{path} is damaged: its recipe or progress cannot be read ({error}).") from error
+    if not sound:
+        raise CheckpointError(f"{path} is damaged: its recipe or progress has values that no run has.")
+
+
+def _misfit(content: Mapping[str, Any], state: State) -> str:
+    """Returns why the tensors cannot be those of ``state``; empty where they can."""
     parameters = list(state.student.parameters())
-    for number, parameter in enumerate(parameters):
-        momentum = saved["state"].get(number, {}).get("momentum_buffer")
-        if momentum is not None:
-            state.optimizer.state[parameter]["momentum_buffer"].copy_(momentum)
+    expected = {
+        "student": state.student.state_dict(),
+        "teacher": state.teacher.state_dict(),
+        "momentum": dict(enumerate(parameters)),
+        "p̂ and counts": {"phat": state.phat, "pseudo_labels": state.pseudo_labels},
+    }
+    try:
+        buffers = {number: slot["momentum_buffer"] for number, slot in content["optimizer"]["state"].items()}
+    except (TypeError, KeyError, AttributeError):
+        return "its optimizer has no momentum"
+    found = {**content, "momentum": buffers, "p̂ and counts": content}
+    for part, tensors in expected.items():
+        if problem := _differing(found[part], tensors, exactly=part != "p̂ and counts"):
+            return f"{part}: {problem}"
+    return _misfit_of_scaler(content.get("scaler"))
+
+
+def _differing(found: Any, expected: Mapping[Any, Tensor], *, exactly: bool) -> str:
+    """Returns how ``found`` differs from ``expected`` in names, shapes and dtypes, or that a value is not finite."""
+    if not isinstance(found, Mapping):
+        return f"it holds {type(found).__name__}, no tensors by name"
+    other = [name for name in expected if name not in found] or (
+        [name for name in found if name not in expected] if exactly else []
+    )
+    if other:
+        return f"{other[0]} is only in one of the two"
+    for name, tensor in expected.items():
+        value = found[name]
+        if not isinstance(value, Tensor) or value.layout != torch.strided or value.is_quantized:
+            return f"{name} is no plain tensor"
+        if (value.shape, value.dtype) != (tensor.shape, tensor.dtype):
+            return (
+                f"{name} has shape {tuple(value.shape)} and {value.dtype}, not {tuple(tensor.shape)} and {tensor.dtype}"
+            )
+        if value.is_floating_point() and not bool(value.isfinite().all()):
+            return f"{name} has values that are not finite"
+    return ""
+
+
+def _misfit_of_scaler(saved: Any) -> str:
+    if not saved:
+        return ""
+    names = {"scale", "growth_factor", "backoff_factor", "growth_interval", "_growth_tracker"}
+    numbers = isinstance(saved, dict) and all(type(value) in (int, float) for value in saved.values())
+    return "" if numbers and set(saved) == names else "the scaler of the loss is not one"
 
 
 def _refuse_other_science(path: Path, saved: dict[str, Any], recipe: Recipe) -> None:
@@ -142,7 +212,7 @@ def _name_changed_engine(saved: Recipe, recipe: Recipe) -> None:
             if getattr(before, name) != getattr(now, name):
                 changed.append(f"{section}.{name} {getattr(before, name)} → {getattr(now, name)}")
     if changed:
-        print(f"no longer bit-exact with the run so far: {', '.join(changed)}")
+        console.say(f"no longer bit-exact with the run so far: {', '.join(changed)}")
 
 
 def _plain(value: Any) -> Any:

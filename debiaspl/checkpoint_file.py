@@ -147,7 +147,7 @@ class Checkpoints:
     def _write(self, data: bytes, step: int) -> None:
         with replacing(self.last) as building:
             building.write_bytes(data)
-            if self.last.exists():
+            if self.last.exists() and self._last_step != step:  # the same step again adds its evaluation at most
                 self._retire_last()
         self._last_step = step
         for _, path in sorted(self._older(), reverse=True)[max(0, self._keep - 1) :]:

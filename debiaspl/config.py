@@ -33,7 +33,6 @@ class Science:
     """Everything that changes results, but for the data itself, which is hashed beside it."""
 
     seed: Annotated[int, AtLeast(0)] = 0
-    # --- views
     size: int = 224
     """Height and width of every view, pixels."""
     eval_resize: int = 256
@@ -196,6 +195,10 @@ class Engine:
     """Batches prepared ahead of the step."""
     eval_batch: Count = 100
     """Images per evaluation batch."""
+    save_minutes: NotNegative = 10
+    """Minutes between two checkpoints within an epoch, written in the background; each epoch's end is saved, too."""
+    keep: Count = 2
+    """Whole checkpoints that stay in the run's folder: last.pt and older ones to fall back on."""
     log_every: Count = 10
     """Steps between two readings of the metrics from the device."""
 
@@ -221,8 +224,8 @@ class Recipe:
 
     def experiment(self, split_fingerprint: str) -> str:
         """Returns what a checkpoint belongs to: 16 hex digits over Science and the split."""
-        text = json.dumps([asdict(self.science), split_fingerprint], sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        content = json.dumps([asdict(self.science), split_fingerprint], sort_keys=True).encode()
+        return hashlib.sha256(content).hexdigest()[:16]
 
 
 def _require_trunk(arch: str, size: int) -> None:
@@ -231,15 +234,14 @@ def _require_trunk(arch: str, size: int) -> None:
         known = known_trunks(arch)
     others = "" if arch.startswith("timm/") else " Networks of timm are named timm/<name>."
     _require(arch in known, f"There is no science.arch {arch!r}{near(arch, known)}.{others}")
-    problem = misfit(arch, size)
-    _require(not problem, f"science.arch={arch} does not work for images of science.size={size}: {problem}.")
+    if problem := misfit(arch, size):
+        raise ConfigError(f"science.arch={arch} does not work for images of science.size={size}: {problem}.")
 
 
 def near(name: str, known: Iterable[str]) -> str:
     """Returns '; did you mean …?', or the list where nothing is near (its beginning, if it is very long)."""
     names = list(known)
-    close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-    if close:
+    if close := difflib.get_close_matches(name, names, n=3, cutoff=0.5):
         return f"; did you mean {' or '.join(close)}?"
     return f"; there are {first_few(names, 60)}"
 

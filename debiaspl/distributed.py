@@ -56,6 +56,14 @@ class Ranks:
             sent.append(SentTensors(alike, flat, dist.broadcast(flat, 0, async_op=True) if self.world > 1 else None))
         return sent
 
+    def max(self, number: int) -> int:
+        """Returns the largest ``number`` of all ranks; with several, this reads a device value on the host."""
+        if self.world == 1:
+            return number
+        largest = torch.tensor(number, device=self.device)
+        dist.all_reduce(largest, dist.ReduceOp.MAX)
+        return int(largest)
+
     def any(self, flag: bool) -> bool:
         """Returns whether ``flag`` holds on any rank; with several, this reads a device value on the host."""
         if self.world == 1:

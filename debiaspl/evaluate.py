@@ -13,7 +13,7 @@ from rich.table import Table
 
 from debiaspl import distributed
 from debiaspl.build import build_network, compute_dtype
-from debiaspl.checkpoint import CheckpointError, read
+from debiaspl.checkpoint_file import CheckpointError, read
 from debiaspl.config import Recipe
 from debiaspl.data import open_labeled, open_validation, read_data
 from debiaspl.distributed import Ranks

@@ -5,6 +5,7 @@ import errno
 import fcntl
 import json
 import os
+import re
 import shutil
 import socket
 import tempfile
@@ -15,6 +16,8 @@ from typing import IO
 from pipelines.errors import UserError
 
 _LOCK = ".lock"
+_UNFINISHED = re.compile(r"\..+\.(?:[0-9a-f]{16}|\d+)\.(?:pt|png|jsonl?|txt)")
+"""Names that pipelines.files.replacing gives, and that the version before gave."""
 _NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
 """What file systems say that have none (Lustre without flock, NFS without lockd)."""
 
@@ -22,11 +25,10 @@ _NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
 class RunFolder:
     """Holds ``path`` for this process until ``close``; the system ends the hold of a process that dies."""
 
-    def __init__(self, path: Path, *, needed: int = 0) -> None:
+    def __init__(self, path: Path) -> None:
         """Makes the folder and clears what a killed run left half-written.
 
-        ``needed`` is how many bytes of checkpoints will be written. Raises UserError where the folder cannot be made or
-        written, the disk has not that much room, or another run holds it.
+        Raises UserError where the folder cannot be made or written, or another run holds it.
         """
         self.path = path
         self._lock: IO[str] | None = None
@@ -41,13 +43,15 @@ class RunFolder:
             raise UserError(
                 f"The run's folder {path} cannot be written: {error.strerror or error}. Name another with --out."
             ) from error
-        if (free := shutil.disk_usage(path).free) < needed:
-            self.close()
+        self._clear()
+
+    def require_room(self, needed: int) -> None:
+        """Raises UserError where the folder's disk has fewer than ``needed`` bytes free."""
+        if (free := shutil.disk_usage(self.path).free) < needed:
             raise UserError(
-                f"The disk of {path} has {free / 2**20:,.1f} MiB free, but the run's checkpoints need "
+                f"The disk of {self.path} is full: {free / 2**20:,.1f} MiB are free, but the run's checkpoints need "
                 f"{needed / 2**20:,.1f} MiB. Make room, or name another folder with --out."
             )
-        self._clear()
 
     def close(self) -> None:
         """Lets go of the folder; closing twice is fine."""
@@ -79,6 +83,7 @@ class RunFolder:
 
     def _clear(self) -> None:
         """Removes the unfinished files of runs that were killed; this process alone holds the folder."""
-        for left in self.path.glob(".*.building*"):
-            with contextlib.suppress(OSError):
-                left.unlink()
+        for left in self.path.iterdir():
+            if _UNFINISHED.fullmatch(left.name):
+                with contextlib.suppress(OSError):
+                    left.unlink()

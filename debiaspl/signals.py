@@ -17,6 +17,10 @@ DOUBLED = 5.0
 """Seconds within which a second signal is the first one's echo: launchers pass on what the terminal sent as well."""
 
 
+PATIENCE = 60.0
+"""Seconds that a source gets to hand over a batch once a stop was asked for."""
+
+
 class StopRequest:
     """Remembers the first signal that asked this process to stop; the third, or a late second, ends it at once."""
 
@@ -28,6 +32,15 @@ class StopRequest:
 
     def __bool__(self) -> bool:
         return self.signal is not None
+
+    def request(self) -> None:
+        """Asks for a stop as SIGTERM does."""
+        if self.signal is None:
+            self.signal, self._first = signal.SIGTERM, time.monotonic()
+
+    def is_overdue(self) -> bool:
+        """Whether a stop was asked for so long ago that what has not answered since is to be left."""
+        return self.signal is not None and time.monotonic() - self._first > PATIENCE
 
     @contextmanager
     def listening(self) -> Iterator["StopRequest"]:
@@ -49,6 +62,16 @@ class StopRequest:
         elif self._count > 2 or now - self._first > DOUBLED:
             _tell(f"\n{signal.Signals(number).name}: stopping at once; the last checkpoint stays.\n")
             os._exit(128 + number)
+
+
+def end_in_words() -> None:
+    """Makes Ctrl-C end this process at once with a sentence, except while a ``StopRequest`` listens."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        _tell("\ninterrupted: no training is under way, so there is nothing to save\n")
+        os._exit(128 + number)
+
+    signal.signal(signal.SIGINT, end)
 
 
 def _tell(line: str) -> None:

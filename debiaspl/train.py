@@ -9,7 +9,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from debiaspl import recipes
+from debiaspl.signals import end_in_words
+
+if __name__ == "__main__":
+    end_in_words()  # already while the rest is imported
+from debiaspl import console, recipes
+from debiaspl.accessories import Accessories
 from debiaspl.config import Recipe
 from debiaspl.overrides import SECTIONS, override
 from pipelines import NAMES as PIPELINES
@@ -34,10 +39,11 @@ files below the data folder
   ffcv/train.beton  ffcv/val.beton (pipeline ffcv only; made by tools/convert_imagenet_to_ffcv.py)
 
 files in the run's folder
-  last.pt (checkpoint of each epoch, and on SIGTERM or Ctrl-C)
+  last.pt (the newest checkpoint: each epoch, every engine.save_minutes, and on a signal)  step-*.pt (older ones)
   metrics.jsonl  tensorboard/  pseudo_labels.png  config.json
   init.json (what became of each tensor of the --init file)
 
+signals: Ctrl-C, TERM, HUP, USR1, USR2 and XCPU save after the current step and stop; the third one ends at once
 exit codes: 0 done; 2 something to mend, said in one message; 128 + n stopped and saved on signal n
 """
 
@@ -83,7 +89,9 @@ def chosen_recipe(arguments: argparse.Namespace) -> Recipe:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code, as --help lists them."""
+    console.prepare()
     parsed = build_parser().parse_args(arguments)
+    recipe: Recipe | None = None
     try:
         recipe = chosen_recipe(parsed)
         if parsed.print_config:
@@ -91,9 +99,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         return _run(recipe, parsed)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        if isinstance(error, TooManyBadFiles) and len(error.files) > NAMED:
-            print(f"All {len(error.files)} by name: {_write_list(error.files, _folder_of(recipe))}", file=sys.stderr)
+        console.say(f"error: {error}", error=True)
+        if isinstance(error, TooManyBadFiles) and len(error.files) > NAMED and recipe is not None:
+            _write_list(error.files, _folder_of(recipe))
         return 2
 
 
@@ -117,11 +125,14 @@ def _folder_of(recipe: Recipe) -> Path:
     return Path(recipe.engine.out or f"runs/{recipe.name}")
 
 
-def _write_list(files: list[str], folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    with replacing(folder / "bad_files.txt") as building:
-        building.write_text("".join(f"{file}\n" for file in files), encoding="utf-8", errors="backslashreplace")
-    return folder / "bad_files.txt"
+def _write_list(files: list[str], folder: Path) -> None:
+    """Writes the names of all undecodable files, of which the message could name only a few."""
+    path = folder / "bad_files.txt"
+    with Accessories(lambda line: console.say(line, error=True)).attempt(str(path)):
+        folder.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as building:
+            building.write_text("".join(f"{file}\n" for file in files), encoding="utf-8", errors="backslashreplace")
+        console.say(f"All {len(files)} by name: {path}", error=True)
 
 
 def _print_config(recipe: Recipe) -> None:

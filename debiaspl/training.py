@@ -1,67 +1,93 @@
 """One training run in its folder: started or resumed, ended by its last epoch or by a signal, summed up in a table."""
 
-import signal
+import os
+import sys
 import time
 from pathlib import Path
-from types import FrameType
+from typing import Any
 
 import torch
 
+from debiaspl import console
 from debiaspl.build import build_run
-from debiaspl.checkpoint import CheckpointError
+from debiaspl.checkpoint_file import CheckpointError, Checkpoints, read
 from debiaspl.config import Recipe
 from debiaspl.data import read_data
 from debiaspl.distributed import Ranks
 from debiaspl.logbook import print_results
-from debiaspl.trainer import CHECKPOINT, Trainer
+from debiaspl.run_folder import RunFolder
+from debiaspl.signals import StopRequest
+from debiaspl.trainer import Trainer
 
 
 def train(recipe: Recipe, ranks: Ranks, folder: Path, resume: str | None) -> int:
     """Trains in ``folder``, from the checkpoint that --resume means if it is given; returns the exit code."""
-    if recipe.engine.deterministic:
-        torch.use_deterministic_algorithms(True)
-        torch.backends.cudnn.benchmark = False
-    else:
-        torch.backends.cudnn.benchmark = True
     recipe.science.accumulation(ranks.world)  # a batch that does not divide is said before the data is read
-    split, validation = read_data(recipe)
-    resuming = resume is not None and (resume != "auto" or (folder / CHECKPOINT).exists())
-    trainer = Trainer(build_run(recipe, split, validation, ranks, resuming=resuming), folder)
+    held = RunFolder(folder) if ranks.is_main else None
     try:
-        _resume(trainer, resume)
-        received: list[int] = []
-
-        def stop(number: int, frame: FrameType | None) -> None:
-            received.append(number)
-            trainer.request_stop()
-            signal.signal(number, signal.SIG_DFL)  # the second one ends at once
-
-        previous = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
-        started = time.perf_counter()
-        try:
-            finished = trainer.fit()
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
-        if finished and ranks.is_main:
-            lines = {
-                "time": f"{time.perf_counter() - started:.0f} s",
-                "checkpoint": str(trainer.checkpoint_path),
-                "picture": str(trainer.picture_path),
-                "TensorBoard": f"tensorboard --logdir {folder / 'tensorboard'}",
-            }
-            print_results(trainer.progress, lines)
-        return 0 if finished else 128 + (received[0] if received else signal.SIGTERM)
+        if recipe.engine.deterministic:
+            torch.use_deterministic_algorithms(True)
+            torch.backends.cudnn.benchmark = False
+        else:
+            torch.backends.cudnn.benchmark = True
+        return _train(recipe, ranks, folder, held, _start(folder, recipe, ranks, resume))
     finally:
+        if held is not None:
+            held.close()
+
+
+def _train(
+    recipe: Recipe, ranks: Ranks, folder: Path, held: RunFolder | None, start: tuple[Path, dict[str, Any]] | None
+) -> int:
+    """Trains from ``start``, a checkpoint's path and content, or from the beginning; returns the exit code."""
+    stop = StopRequest()
+    run = build_run(recipe, *read_data(recipe), ranks, resuming=start is not None)
+    trainer = Trainer(run, folder, stop)
+    try:
+        if start is not None:
+            trainer.resume(*start)
+        if held is not None:
+            held.require_room(trainer.bytes_to_write())
+        started = time.perf_counter()
+        with stop.listening():
+            finished = trainer.fit()
+            if finished and ranks.is_main:
+                _print_results(trainer, folder, time.perf_counter() - started)
+        return 0 if finished else 128 + (stop.signal or 0)
+    finally:
+        if run.training.feed.hangs:  # nor would it answer to being closed, or to the end of the process
+            sys.stdout.flush()
+            os._exit(128 + (stop.signal or 0))
         trainer.close()
 
 
-def _resume(trainer: Trainer, resume: str | None) -> None:
-    """Loads the checkpoint that --resume means; raises CheckpointError where one would be overwritten."""
-    own = trainer.checkpoint_path
-    if resume is None and own.exists():
-        raise CheckpointError(f"{own} exists. Go on from it with --resume auto, or start anew with another --out.")
-    if resume == "auto" and own.exists():
-        trainer.resume(own)
-    elif resume not in (None, "auto"):
-        trainer.resume(Path(resume))
+def _print_results(trainer: Trainer, folder: Path, seconds: float) -> None:
+    lines = {
+        "time": f"{seconds:.0f} s",
+        "checkpoint": str(trainer.checkpoint_path),
+        "picture": str(trainer.picture_path),
+        "TensorBoard": f"tensorboard --logdir {folder / 'tensorboard'}",
+    }
+    print_results(trainer.progress, lines)
+
+
+def _start(folder: Path, recipe: Recipe, ranks: Ranks, resume: str | None) -> tuple[Path, dict[str, Any]] | None:
+    """Returns the checkpoint that --resume means, and its content; None where the run begins anew.
+
+    Raises CheckpointError where a checkpoint would be overwritten, or the one that is meant is damaged.
+    """
+    checkpoints = Checkpoints(folder, recipe.engine.keep)
+    if resume is None:
+        if checkpoints.paths():
+            raise CheckpointError(
+                f"{checkpoints.paths()[0]} exists. Go on from it with --resume auto, or start anew with another --out."
+            )
+        return None
+    if resume != "auto":
+        return Path(resume), read(Path(resume))
+    if not checkpoints.paths():
+        return None
+    path, content, damaged = checkpoints.newest_whole()
+    for error in damaged if ranks.is_main else ():
+        console.say(f"{error} It stays where it is; going on from {path}.")
+    return path, content

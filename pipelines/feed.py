@@ -2,11 +2,13 @@
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 
 from pipelines.batch import Batch, Source
 
 _END = object()
+_ASK = 1.0
+"""Seconds between two questions whether to wait on."""
 
 
 class Feed:
@@ -21,6 +23,7 @@ class Feed:
         if prefetch < 1:
             raise ValueError(f"At least one batch must be prepared ahead (got {prefetch=}).")
         self._labeled, self._unlabeled, self._prefetch = labeled, unlabeled, prefetch
+        self._left: threading.Thread | None = None  # one that did not answer
 
     def __len__(self) -> int:
         """Batches (groups of this rank) per whole epoch."""
@@ -32,6 +35,15 @@ class Feed:
         self._unlabeled.seek(epoch, unlabeled)
 
     def __iter__(self) -> Iterator[Batch]:
+        return self.batches()
+
+    @property
+    def hangs(self) -> bool:
+        """Whether a source still has not answered to an iteration that gave it up."""
+        return self._left is not None and self._left.is_alive()
+
+    def batches(self, give_up: Callable[[], bool] = lambda: False) -> Generator[Batch]:
+        """Yields the batches of one epoch; ends early where ``give_up``, asked while it waits, answers True."""
         ready: queue.Queue[Batch | BaseException | object] = queue.Queue(self._prefetch)
         stop = threading.Event()
 
@@ -54,7 +66,14 @@ class Feed:
                 put(error)
 
         def take() -> Batch | None:
-            item = ready.get()
+            while True:
+                try:
+                    item = ready.get(timeout=_ASK)
+                    break
+                except queue.Empty:
+                    if give_up():
+                        self._left = producer
+                        return None
             if isinstance(item, BaseException):
                 raise item
             return item if isinstance(item, Batch) else None
@@ -65,7 +84,8 @@ class Feed:
             yield from iter(take, None)  # nothing here holds the batch that is worked on
         finally:  # also where the epoch is cut short
             stop.set()
-            producer.join()
+            if self._left is not producer:
+                producer.join()
 
     def close(self) -> None:
         self._labeled.close()

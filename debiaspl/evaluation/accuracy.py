@@ -1,6 +1,6 @@
 """Top-1 and class-balanced accuracy over a whole data set, each sample counted once over all ranks."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import torch
@@ -8,7 +8,7 @@ from jaxtyping import Int64
 from torch import Tensor, nn
 
 from debiaspl.distributed import Ranks
-from pipelines.batch import Source
+from pipelines.batch import Source, Views
 
 
 class Accuracy(NamedTuple):
@@ -25,27 +25,40 @@ def evaluate(
     classes: int,
     ranks: Ranks,
     dtype: torch.dtype = torch.float32,
+    stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, Accuracy]:
     """Returns the accuracy of each model; all see the same decoded batches. ``labels`` are the true ones, by index.
 
-    Models keep the mode (train or eval) that they came in.
+    Models keep the mode (train or eval) that they came in. ``stop`` is asked after each batch, equally often on every
+    rank and to be answered alike; where it answers True, the evaluation ends and nothing is returned.
     """
     modes = {name: model.training for name, model in models.items()}
     counts = {name: torch.zeros(2, classes, dtype=torch.int64, device=ranks.device) for name in models}
     for model in models.values():
         model.eval()
     source.seek(0, 0)
-    low = dtype in (torch.bfloat16, torch.float16)
+    low, stopped = dtype in (torch.bfloat16, torch.float16), False
+    batches = iter(source)
     with torch.no_grad(), torch.autocast(ranks.device.type, dtype, enabled=low):
-        for views in source:
-            truth = labels[views.index]
-            for name, model in models.items():
-                right = model(views.pixels[0]).argmax(-1) == truth
-                counts[name][0].index_add_(0, truth, torch.ones_like(truth))
-                counts[name][1].index_add_(0, truth, right.long())
+        for _ in range(ranks.max(len(source))):
+            if (views := next(batches, None)) is not None:  # this rank may have one batch less than others
+                _count(models, counts, views, labels)
+            if stopped := stop():
+                break
     for name, model in models.items():
         model.train(modes[name])
-    return {name: _accuracy(ranks.sum_(count)) for name, count in counts.items()}
+    return {} if stopped else {name: _accuracy(ranks.sum_(count)) for name, count in counts.items()}
+
+
+def _count(
+    models: Mapping[str, nn.Module], counts: Mapping[str, Tensor], views: Views, labels: Int64[Tensor, "n"]
+) -> None:
+    """Adds one batch to each model's counts [2, c] of images and of correctly classified ones."""
+    truth = labels[views.index]
+    for name, model in models.items():
+        right = model(views.pixels[0]).argmax(-1) == truth
+        counts[name][0].index_add_(0, truth, torch.ones_like(truth))
+        counts[name][1].index_add_(0, truth, right.long())
 
 
 def _accuracy(counts: Int64[Tensor, "2 c"]) -> Accuracy:

@@ -1,6 +1,7 @@
 """float16: the loss is scaled, an overflow costs one step and nothing else, and a resumed run has the same bits."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,9 +10,11 @@ from torch.amp import GradScaler
 from debiaspl import checkpoint
 from debiaspl.build import build_state
 from debiaspl.checkpoint import Progress
+from debiaspl.checkpoint_file import read
 from debiaspl.config import Engine, Recipe
 from debiaspl.distributed import Ranks
 from debiaspl.step import State, Step
+from tests.support.runs import save
 from tests.support.steps import CLASSES, SCIENCE, arrays, batches, tables
 
 RECIPE = Recipe(
@@ -25,6 +28,10 @@ def start(scale: float = 256.0, growth_interval: int = 2000) -> tuple[State, Ste
     state = build_state(RECIPE, CLASSES, Ranks())
     state = state._replace(scaler=GradScaler("cpu", init_scale=scale, growth_interval=growth_interval))
     return state, Step(state, tables(), RECIPE.science, Ranks(), dtype=torch.float16, compile=False)
+
+
+def restored(path: Path, state: State) -> Progress:
+    return checkpoint.restore(path, read(path), state, RECIPE, "split", Ranks())
 
 
 def copies(state: State) -> dict[str, torch.Tensor]:
@@ -86,11 +93,11 @@ def test_resuming_gives_the_same_bits(tmp_path):
     whole, step = start(scale=2.0**10, growth_interval=3)
     for number in range(8):
         if number == 4:
-            checkpoint.save(tmp_path / "half.pt", whole, Progress(step=4), RECIPE, "split", Ranks())
+            save(tmp_path / "half.pt", whole, Progress(step=4), RECIPE)
             half_scale = whole.scaler.get_scale()
         step(batches(RECIPE.science, number), number)
     state, step = start(scale=1.0)
-    assert checkpoint.restore(tmp_path / "half.pt", state, RECIPE, "split", Ranks()).step == 4
+    assert restored(tmp_path / "half.pt", state).step == 4
     assert state.scaler.get_scale() == half_scale
     for number in range(4, 8):
         step(batches(RECIPE.science, number), number)
@@ -104,11 +111,12 @@ def test_resuming_gives_the_same_bits(tmp_path):
 def test_a_checkpoint_without_a_scale_still_loads(saved_in, tmp_path):
     exact = dataclasses.replace(RECIPE, engine=Engine(precision="float32"))
     other = build_state(exact, CLASSES, Ranks())
-    checkpoint.save(tmp_path / "last.pt", other, Progress(step=2), exact, "split", Ranks())
+    save(tmp_path / "last.pt", other, Progress(step=2), exact)
     if saved_in != "float32":
         content = torch.load(tmp_path / "last.pt")
         del content["scaler"]
+        content["format"] = 1
         torch.save(content, tmp_path / "last.pt")
     state, _ = start(scale=64.0)
-    assert checkpoint.restore(tmp_path / "last.pt", state, RECIPE, "split", Ranks()).step == 2
+    assert restored(tmp_path / "last.pt", state).step == 2
     assert state.scaler.get_scale() == 64

@@ -11,9 +11,9 @@ import torch
 import torchvision
 from torch import nn
 
-from debiaspl import checkpoint
 from debiaspl.build import build_run, build_state
 from debiaspl.checkpoint import Progress
+from debiaspl.checkpoint_file import read
 from debiaspl.config import Recipe
 from debiaspl.data import read_data
 from debiaspl.distributed import Ranks
@@ -23,6 +23,7 @@ from debiaspl.overrides import override
 from debiaspl.recipes import find
 from debiaspl.trainer import Trainer
 from pipelines.errors import MissingDependency
+from tests.support.runs import save
 from tests.support.steps import SCIENCE
 
 ARCH = SCIENCE.arch
@@ -262,7 +263,7 @@ def test_our_own_checkpoints_give_the_student(tmp_path):
     with torch.no_grad():
         for parameter in state.student.parameters():
             parameter.add_(1)
-    checkpoint.save(tmp_path / "last.pt", state, Progress(), recipe, "split", Ranks())
+    save(tmp_path / "last.pt", state, Progress(), recipe)
     trunk, _ = build_trunk(ARCH, 16)
     account = import_weights(trunk, tmp_path / "last.pt")
     assert account.prefix == "student.trunk."
@@ -462,7 +463,7 @@ def test_a_run_starts_from_them_and_keeps_the_account(demo_data, tmp_path, capsy
     trainer.close()
     assert f"weights.pth: {SIZE} tensors used, from module.*; 2 left (2 of fc)" in capsys.readouterr().out
     assert json.loads((tmp_path / "run/init.json").read_text())["left"] == ["module.fc.weight", "module.fc.bias"]
-    content = checkpoint.read(tmp_path / "run/last.pt")
+    content = read(tmp_path / "run/last.pt")
     for name in MINE:
         if "running" not in name and "num_batches" not in name:
             torch.testing.assert_close(content["student"][f"trunk.{name}"], MINE[name])

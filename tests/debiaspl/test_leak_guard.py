@@ -11,7 +11,7 @@ import torch
 
 from debiaspl import data as trainer_data
 from debiaspl.build import build_run
-from debiaspl.checkpoint import read
+from debiaspl.checkpoint_file import read
 from debiaspl.distributed import Ranks
 from debiaspl.evaluation import bias
 from debiaspl.evaluation.truth import true_labels

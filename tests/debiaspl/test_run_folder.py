@@ -38,9 +38,18 @@ def test_a_file_in_its_place_is_named(tmp_path, below):
 
 
 def test_too_little_room_is_said_before_training(tmp_path):
-    with pytest.raises(UserError, match=r"MiB free, but the run's checkpoints need"):
-        RunFolder(tmp_path, needed=1 << 62)
-    RunFolder(tmp_path).close()  # and the folder is let go
+    folder = RunFolder(tmp_path)
+    folder.require_room(1)
+    with pytest.raises(UserError, match=r"MiB are free, but the run's checkpoints need"):
+        folder.require_room(1 << 62)
+
+
+def test_what_a_kill_left_half_written_is_cleared(tmp_path):
+    stays = {"last.pt", "step-00000003.pt", ".hidden", "metrics.jsonl", ".lock"}
+    for name in stays | {".last.pt.0123456789abcdef.pt", ".last.pt.4711.pt", ".config.json.fedcba9876543210.json"}:
+        (tmp_path / name).touch()
+    RunFolder(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == stays
 
 
 def test_a_link_in_place_of_the_lock_is_not_followed(tmp_path):

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from debiaspl.build import build_run, build_state
-from debiaspl.checkpoint import read
+from debiaspl.checkpoint_file import read
 from debiaspl.data import read_data
 from debiaspl.distributed import Ranks
 from debiaspl.overrides import override
@@ -30,8 +30,9 @@ def finished(demo_data, tmp_path_factory) -> Path:
 
 
 def test_a_run_leaves_what_it_says(finished, capsys):
+    steps = read(finished / "last.pt")["progress"]["step"]
     assert {path.name for path in finished.iterdir()} == {
-        "last.pt", "metrics.jsonl", "config.json", "pseudo_labels.png", "tensorboard"
+        "last.pt", f"step-{steps // 2:08}.pt", "metrics.jsonl", "config.json", "pseudo_labels.png", "tensorboard", ".lock"
     }  # fmt: skip
     rows = without_speed(finished / "metrics.jsonl")
     content = read(finished / "last.pt")

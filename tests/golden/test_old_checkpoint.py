@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from debiaspl.checkpoint import read
+from debiaspl.checkpoint_file import read
 from debiaspl.evaluate import main as evaluate
 from debiaspl.models.resnet import BasicBlock, ResNet
 from debiaspl.models.trunks import TRUNKS
