@@ -195,7 +195,7 @@ class Engine:
     """Batches prepared ahead of the step."""
     eval_batch: Count = 100
     """Images per evaluation batch."""
-    save_minutes: NotNegative = 10
+    save_minutes: NotNegative = 10.0
     """Minutes between two checkpoints within an epoch, written in the background; each epoch's end is saved, too."""
     keep: Count = 2
     """Whole checkpoints that stay in the run's folder: last.pt and older ones to fall back on."""
