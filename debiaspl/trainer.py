@@ -36,7 +36,8 @@ class Trainer:
 
     def __init__(self, run: Run, folder: Path, stop: StopRequest | None = None) -> None:
         """``stop`` is looked at after each step and each batch of an evaluation."""
-        self._run, self._folder, self._stop = run, folder, stop or StopRequest()
+        self._run, self._folder = run, folder
+        self._stop = StopRequest() if stop is None else stop  # one that nobody asked of yet is false
         self._recipe, self._science, self._ranks = run.recipe, run.recipe.science, run.ranks
         self._state, self._steps = run.learner.state, run.training.steps_per_epoch
         self._images = self._science.labeled_batch * (1 + self._science.mu)  # of a step, each counted once

@@ -53,7 +53,7 @@ def _train(
             finished = trainer.fit()
             if finished and ranks.is_main:
                 _print_results(trainer, folder, time.perf_counter() - started)
-        return 0 if finished else 128 + (stop.signal or 0)
+        return 0 if finished else 128 + ranks.max(stop.signal or 0)  # the signal may have reached one rank only
     finally:
         if run.training.feed.hangs:  # nor would it answer to being closed, or to the end of the process
             sys.stdout.flush()
