@@ -32,6 +32,7 @@ class RunFolder:
         """
         self.path = path
         self._lock: IO[str] | None = None
+        self._is_new = not path.exists()
         try:
             path.mkdir(parents=True, exist_ok=True)
             self._hold()
@@ -54,10 +55,15 @@ class RunFolder:
             )
 
     def close(self) -> None:
-        """Lets go of the folder; closing twice is fine."""
-        if self._lock is not None:
-            self._lock.close()
-            self._lock = None
+        """Lets go of the folder, and removes it again if nothing was written to it; closing twice is fine."""
+        if self._lock is None:
+            return
+        if self._is_new and [path.name for path in self.path.iterdir()] == [_LOCK]:
+            with contextlib.suppress(OSError):
+                (self.path / _LOCK).unlink()
+                self.path.rmdir()
+        self._lock.close()
+        self._lock = None
 
     def _hold(self) -> None:
         path = self.path / _LOCK

@@ -21,6 +21,18 @@ def test_a_second_run_is_refused_and_told_who_holds_the_folder(tmp_path):
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+def test_a_new_folder_that_stays_empty_is_removed(tmp_path):
+    RunFolder(tmp_path / "new").close()
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "old").mkdir()
+    RunFolder(tmp_path / "old").close()
+    assert (tmp_path / "old").exists()
+    folder = RunFolder(tmp_path / "used")
+    (tmp_path / "used" / "last.pt").touch()
+    folder.close()
+    assert (tmp_path / "used" / "last.pt").exists()
+
+
 def test_a_dead_holder_keeps_nothing(tmp_path):
     code = (
         "import os; from debiaspl.run_folder import RunFolder; from pathlib import Path;"

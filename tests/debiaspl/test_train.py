@@ -198,7 +198,7 @@ def change(data: Path, out: Path, kind: str) -> list[str]:
     [
         ("no data", "There is no data folder"),
         ("empty class", "zz_empty holds no image"),
-        ("no Index", "no column 'Index' (its columns: Position)"),
+        ("no Index", "no column 'Index' (its columns: 'Position')"),
         ("out of range", "line 3: Index is '999999'"),
         ("text as image", "not an image"),
         ("no csv", "labeled.csv. Put it there"),
