@@ -1,7 +1,9 @@
 """The ranks of a run: torchrun's environment, and the few collectives that training needs (no-ops on one rank)."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -79,20 +81,66 @@ class Ranks:
 def join(device: str) -> Ranks:
     """Joins the run that torchrun started, or stands alone; ``device`` is 'auto', 'cpu' or 'cuda'.
 
-    Raises UserError where a GPU is asked for and there is none.
+    Raises UserError where a GPU is asked for and there is none, and where the launcher's variables do not fit.
     """
+    launched = _launched(os.environ)
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("engine.device is 'cuda', but torch finds no usable GPU. Use --set engine.device=cpu")
-    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    local_rank = int(os.environ.get("LOCAL_RANK", 0))
     if device == "cuda":
-        torch.cuda.set_device(local_rank)
-    on = torch.device(device, local_rank) if device == "cuda" else torch.device("cpu")
-    if world > 1 and not dist.is_initialized():
-        dist.init_process_group("nccl" if device == "cuda" else "gloo")
-    return Ranks(rank, world, int(os.environ.get("LOCAL_WORLD_SIZE", 1)), on)
+        if launched.local_rank >= (gpus := torch.cuda.device_count()):
+            raise UserError(f"LOCAL_RANK is {launched.local_rank}, but there are {gpus} GPUs: --nproc_per_node {gpus}")
+        torch.cuda.set_device(launched.local_rank)
+    on = torch.device(device, launched.local_rank) if device == "cuda" else torch.device("cpu")
+    if launched.world > 1 and not dist.is_initialized():
+        try:
+            dist.init_process_group("nccl" if device == "cuda" else "gloo")
+        except (RuntimeError, ValueError) as error:  # torch's DistError is a RuntimeError
+            place = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+            raise UserError(f"The other ranks cannot be met at MASTER_ADDR:MASTER_PORT={place}: {error}") from error
+    return Ranks(launched.rank, launched.world, launched.local_world, on)
+
+
+class _Launched(NamedTuple):
+    """What a launcher says of this process."""
+
+    rank: int
+    world: int
+    local_rank: int
+    local_world: int
+
+
+def _launched(environment: Mapping[str, str]) -> _Launched:
+    """Reads torchrun's variables. Raises UserError for values, left over from elsewhere perhaps, that start no run."""
+    rank, world = (_whole(environment, name, least) for name, least in (("RANK", 0), ("WORLD_SIZE", 1)))
+    local_rank, local_world = (
+        _whole(environment, name, least) for name, least in (("LOCAL_RANK", 0), ("LOCAL_WORLD_SIZE", 1))
+    )
+    if rank >= world:
+        stated = f"WORLD_SIZE is {world}" if "WORLD_SIZE" in environment else "WORLD_SIZE is not set"
+        raise _misfit("RANK", str(rank), f"but {stated}")
+    if world > 1:
+        for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"):
+            if not environment.get(name):
+                raise _misfit("WORLD_SIZE", str(world), f"but {name} is not set")
+        _whole(environment, "MASTER_PORT", 0)
+    return _Launched(rank, world, local_rank, local_world)
+
+
+def _whole(environment: Mapping[str, str], name: str, least: int) -> int:
+    """A variable's whole number from ``least`` on, which is also its default."""
+    text = environment.get(name, str(least))
+    if not (text.isascii() and text.isdecimal() and int(text) >= least):
+        raise _misfit(name, repr(text), f"which is no whole number from {least} on")
+    return int(text)
+
+
+def _misfit(name: str, value: str, why: str) -> UserError:
+    return UserError(
+        f"The environment variable {name} is {value}, {why}. Start several ranks with torchrun --standalone, or unset "
+        f"{name} for a single one."
+    )
 
 
 def leave() -> None:
