@@ -11,6 +11,7 @@ from debiaspl.models.trunks import known_trunks, misfit
 from pipelines import NAMES as PIPELINES
 from pipelines.errors import ConfigError as ConfigError
 from pipelines.errors import first_few, requires
+from pipelines.keyed_random import LARGEST_SEED
 from pipelines.sources.bounds import Above, AtLeast, Within, check_bounds
 from pipelines.sources.options import DaliOptions, FfcvOptions
 from pipelines.views import EvaluationView, TrainingViews
@@ -32,7 +33,7 @@ def _require(condition: bool, message: str) -> None:
 class Science:
     """Everything that changes results, but for the data itself, which is hashed beside it."""
 
-    seed: Annotated[int, AtLeast(0)] = 0
+    seed: Annotated[int, Within(0, LARGEST_SEED)] = 0
     size: int = 224
     """Height and width of every view, pixels."""
     eval_resize: int = 256

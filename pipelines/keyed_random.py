@@ -26,6 +26,8 @@ class Stream(IntEnum):
     SUBSETS = 1002  # (stream, seed, class, file): which samples get labels
 
 
+LARGEST_SEED = 2**64 - 1
+"""A seed is one word of a key, and words have 64 bits."""
 CONVERSION = 0
 """First word of the key (CONVERSION, index) by which the converter chooses the images to be stored as pixels.
 
