@@ -9,6 +9,12 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
+from debiaspl import startup
+
+if __name__ == "__main__":
+    startup.answer_interrupts()
+
+from pipelines import console
 from pipelines.errors import UserError
 
 SUBCOMMANDS = {
@@ -72,12 +78,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return int(arguments.run(arguments))
     except UserError as error:
-        print(error, file=sys.stderr)
+        console.say(f"error: {error}", error=True)
         return 2
     except KeyboardInterrupt:
-        print("Interrupted; no report was written.", file=sys.stderr)
+        console.say("Interrupted; no report was written.", error=True)
         return 130
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    console.run(main)

@@ -8,7 +8,6 @@ same seed and Pillow give the same bytes.
 
 import os
 import shutil
-import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,7 +19,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_image
 from tqdm import tqdm
 
-from pipelines import keyed_random
+from pipelines import console, keyed_random
 from pipelines.errors import DataError
 
 _VERSION = 1
@@ -74,7 +73,7 @@ def build(folder: Path, images: int, seed: int = 0) -> Path:
                 shutil.rmtree(partial, ignore_errors=True)
     except OSError as error:
         raise DataError(f"Cannot write the corpus to {folder}: {error}. Name another folder with --corpus.") from error
-    print(f"The bench's images, and what is converted from them, lie in {root}", file=sys.stderr)
+    console.say(f"The bench's images, and what is converted from them, lie in {root}", error=True)
     return root
 
 

@@ -10,12 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from debiaspl import __version__, console
+from debiaspl import __version__
 from debiaspl.checkpoint_file import FORMAT, CheckpointError
 from debiaspl.config import Recipe
 from debiaspl.distributed import Ranks
 from debiaspl.overrides import restored
 from debiaspl.step import State
+from pipelines import console
 from pipelines.errors import UserError
 
 _PARTS = ("experiment", "recipe", "split", "progress", "student", "teacher", "optimizer", "phat", "pseudo_labels")

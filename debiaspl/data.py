@@ -15,6 +15,7 @@ from pipelines import open_source
 from pipelines.batch import Source
 from pipelines.errors import DataError, UserError, first_few
 from pipelines.feed import Feed
+from pipelines.names import readable
 from pipelines.order import EvaluationOrder, Stream, TrainingOrder
 from pipelines.samples.bad_files import BadFiles
 from pipelines.samples.listing import Listing, list_images
@@ -64,7 +65,7 @@ def read_data(recipe: Recipe) -> tuple[Split, Listing]:
     engine, root = recipe.engine, Path(recipe.engine.data)
     train, validation = list_images(root / "train", on_bad="keep"), list_images(root / "val")
     if train.classes != validation.classes:
-        differing = sorted(set(train.classes) ^ set(validation.classes))
+        differing = [readable(name) for name in sorted(set(train.classes) ^ set(validation.classes))]
         raise DataError(f"{root}/train and {root}/val differ in their class folders: {first_few(differing, 5)}.")
     labeled = find_file(root, engine.labeled_csv, option="--set engine.labeled_csv=…")
     unlabeled: Path | Listing

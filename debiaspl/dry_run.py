@@ -4,7 +4,6 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from debiaspl.build import build_learner, one_group
@@ -12,6 +11,7 @@ from debiaspl.config import Recipe
 from debiaspl.data import open_training, read_data, steps_per_epoch, unlabeled_beton
 from debiaspl.distributed import Ranks
 from debiaspl.step import METRICS
+from pipelines import console
 from pipelines.samples.split import Split
 
 
@@ -35,11 +35,11 @@ def dry_run(recipe: Recipe, ranks: Ranks) -> None:
     """Prints what a run would do; raises as the run would where data is missing. Missing weights are only named."""
     missing = missing_files(recipe)
     for name in missing:
-        print(f"missing: {name}")
+        console.say(f"missing: {name}")
     split, validation = read_data(recipe)
     steps, accumulation = steps_per_epoch(recipe, split), recipe.science.accumulation(ranks.world)
     if recipe.science.init and not Path(recipe.science.init).exists():
-        print("going on with random weights")
+        console.say("going on with random weights")
         recipe = replace(recipe, science=replace(recipe.science, init=""))
     small, alone = one_group(recipe), replace(ranks, rank=0, world=1)
     training = open_training(small, split, alone)
@@ -48,7 +48,7 @@ def dry_run(recipe: Recipe, ranks: Ranks) -> None:
     finally:
         training.feed.close()
     for name in training.new_bad_files():
-        print(f"cannot be decoded, replaced: {name}")
+        console.say(f"cannot be decoded, replaced: {name}")
     table = _describe(recipe, split, len(validation), steps, accumulation)
     table.add_row("labeled views", f"{tuple(batch.labeled.pixels.shape)} {batch.labeled.pixels.dtype} per group")
     table.add_row("unlabeled views", f"{tuple(batch.unlabeled.pixels.shape)} {batch.unlabeled.pixels.dtype} per group")
@@ -58,7 +58,7 @@ def dry_run(recipe: Recipe, ranks: Ranks) -> None:
     values = dict(zip(METRICS, step([batch], 0).tolist(), strict=True))
     table.add_row("one group's step", f"{time.perf_counter() - started:.1f} s (the first one, not a speed)")
     table.add_row("its losses", ", ".join(f"{name} {value:.4g}" for name, value in values.items()))
-    Console(highlight=False).print(table)
+    console.show(table)
 
 
 def _describe(recipe: Recipe, split: Split, validation: int, steps: int, accumulation: int) -> Table:

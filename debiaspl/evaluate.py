@@ -1,14 +1,17 @@
 """Evaluate a checkpoint: python -m debiaspl.evaluate runs/demo/last.pt (accuracy, bias of pseudo-labels, --knn)."""
 
 import argparse
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from debiaspl import startup
+
+if __name__ == "__main__":
+    startup.answer_interrupts()
+
 import torch
-from rich.console import Console
 from rich.table import Table
 
 from debiaspl import distributed
@@ -21,14 +24,17 @@ from debiaspl.evaluation import bias
 from debiaspl.evaluation.accuracy import evaluate
 from debiaspl.models.classifier import Classifier
 from debiaspl.overrides import override, restored
+from pipelines import console
 from pipelines.errors import UserError
 from pipelines.samples.listing import Listing
 from pipelines.samples.split import Split
 
+_DESCRIPTION = """Evaluates a checkpoint: accuracy on the validation images, bias of the pseudo-labels, and kNN."""
+
 
 def build_parser() -> argparse.ArgumentParser:
     """Returns the command line's parser."""
-    parser = argparse.ArgumentParser(prog="python -m debiaspl.evaluate", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m debiaspl.evaluate", description=_DESCRIPTION)
     parser.add_argument("checkpoint", type=Path, help="a run's last.pt")
     parser.add_argument("--data", help="data folder (default: the checkpoint's)")
     parser.add_argument("--pipeline", help="data pipeline (default: the checkpoint's)")
@@ -53,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         finally:
             distributed.leave()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        console.say(f"error: {error}", error=True)
         return 2
     return 0
 
@@ -70,7 +76,7 @@ def _recipe_of(content: dict[str, Any], parsed: argparse.Namespace) -> Recipe:
 
 def _check_split(path: Path, content: dict[str, Any], split: Split) -> None:
     if content["split"] != split.fingerprint:
-        print(f"note: {path} was trained on another listing or split than the one evaluated here", file=sys.stderr)
+        console.say(f"note: {path} was trained on another listing or split than the one evaluated here", error=True)
 
 
 def _report(
@@ -98,9 +104,8 @@ def _report(
     for name, accuracy in results.items():
         cells = [f"{accuracy.top1:.2f}", f"{accuracy.balanced:.2f}", *([f"{knn[name]:.2f}"] if knn else [])]
         table.add_row(name, *cells)
-    console = Console(highlight=False)
-    console.print(table)
-    console.print(_bias_table(content, split))
+    console.show(table)
+    console.show(_bias_table(content, split))
 
 
 def _bias_table(content: dict[str, Any], split: Split) -> Table:
@@ -148,4 +153,4 @@ def _knn(
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    console.run(main)

@@ -14,10 +14,11 @@ from PIL import Image
 from rich.table import Table
 from tqdm import tqdm
 
-from debiaspl import console, records
+from debiaspl import records
 from debiaspl.accessories import Accessories
 from debiaspl.checkpoint import Progress
 from debiaspl.records import Records
+from pipelines import console
 
 if TYPE_CHECKING:
     from debiaspl.board import Board  # imports TensorBoard, which is slow, and which only a writing rank needs

@@ -1,12 +1,11 @@
 """Changes to a recipe: ``--set section.field=value``, typed by the field; fields of older versions find their place."""
 
 import dataclasses
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, get_type_hints
 
 from debiaspl.config import ConfigError, Engine, Recipe, Science, near
-from pipelines import DaliOptions, FfcvOptions
+from pipelines import DaliOptions, FfcvOptions, console
 
 SECTIONS: dict[str, type[Any]] = {"science": Science, "engine": Engine, "dali": DaliOptions, "ffcv": FfcvOptions}
 """The sections of a recipe, as ``--set section.field=value`` and ``--print-config`` name them."""
@@ -32,7 +31,7 @@ def override(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
         name, equals, text = assignment.partition("=")
         name = name.strip()
         if name in MOVED:
-            print(f"{name} is now {MOVED[name]}", file=sys.stderr)
+            console.say(f"{name} is now {MOVED[name]}", error=True)
             name = MOVED[name]
         section, dot, field = name.partition(".")
         if not (equals and dot):

@@ -5,19 +5,19 @@ PyTorch takes seconds to import, so it is imported where a run begins: neither -
 
 import argparse
 import dataclasses
-import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from debiaspl.signals import end_in_words
 
 if __name__ == "__main__":
     end_in_words()  # already while the rest is imported
-from debiaspl import console, recipes
+from debiaspl import recipes
 from debiaspl.accessories import Accessories
 from debiaspl.config import Recipe
 from debiaspl.overrides import SECTIONS, override
 from pipelines import NAMES as PIPELINES
+from pipelines import console
 from pipelines.errors import UserError
 from pipelines.files import replacing
 from pipelines.samples.bad_files import NAMED, TooManyBadFiles
@@ -50,9 +50,7 @@ exit codes: 0 done; 2 something to mend, said in one message; 128 + n stopped an
 
 def build_parser() -> argparse.ArgumentParser:
     """Returns the command line's parser: at most ten flags beside --help, as a test counts; all else is for --set."""
-    rows = "\n".join(
-        f"  {name:<22}{(function.__doc__ or '').strip().splitlines()[0]}" for name, function in recipes.RECIPES.items()
-    )
+    rows = "\n".join(f"  {name:<22}{_summary(function)}" for name, function in recipes.RECIPES.items())
     parser = argparse.ArgumentParser(
         prog="python -m debiaspl.train",
         description="Train debiased pseudo-labeling (DebiasPL, CVPR 2022) or FixMatch on images in folders.",
@@ -74,6 +72,10 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _summary(recipe: Callable[[], Recipe]) -> str:
+    return (recipe.__doc__ or "").partition("\n")[0]  # python -OO drops it
+
+
 def chosen_recipe(arguments: argparse.Namespace) -> Recipe:
     """Returns the recipe with the flags and --set applied; --set wins."""
     flags = {
@@ -89,7 +91,6 @@ def chosen_recipe(arguments: argparse.Namespace) -> Recipe:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code, as --help lists them."""
-    console.prepare()
     parsed = build_parser().parse_args(arguments)
     recipe: Recipe | None = None
     try:
@@ -137,13 +138,13 @@ def _write_list(files: list[str], folder: Path) -> None:
 
 def _print_config(recipe: Recipe) -> None:
     """Prints every field as --set takes it."""
-    print(f"# recipe {recipe.name}")
+    console.say(f"# recipe {recipe.name}")
     for section in SECTIONS:
         for field in dataclasses.fields(getattr(recipe, section)):
             value = getattr(getattr(recipe, section), field.name)
             shown = ",".join(str(part) for part in value) if isinstance(value, tuple) else value
-            print(f"{section}.{field.name}={shown}")
+            console.say(f"{section}.{field.name}={shown}")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    console.run(main)

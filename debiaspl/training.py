@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 
-from debiaspl import console
 from debiaspl.build import build_run
 from debiaspl.checkpoint_file import CheckpointError, Checkpoints, read
 from debiaspl.config import Recipe

@@ -3,9 +3,15 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from pipelines.names import readable
+
 
 class UserError(Exception):
     """Base of all errors that an entry point prints as one message, without a traceback, before it exits with 2."""
+
+    def __str__(self) -> str:
+        """Returns the message; whatever names are in it, it has no control characters but its line breaks."""
+        return "\n".join(map(readable, super().__str__().split("\n")))
 
 
 class DataError(UserError, ValueError):

@@ -6,6 +6,13 @@ from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 
+from debiaspl import startup
+
+if __name__ == "__main__":
+    startup.answer_interrupts()
+
+from pipelines import console
+
 _LOADED = {"script": "src", "img": "src", "iframe": "src", "source": "src", "link": "href"}
 """Tag → the attribute whose address a browser loads by itself. A link of an <a> waits for the reader's click."""
 _LOADED_BY_STYLE = re.compile(r"""(?:@import\s*|url\()\s*["']?((?:https?:)?//[^"')\s;]+)""")
@@ -41,15 +48,16 @@ def check(site: Path) -> Iterator[str]:
                 yield f"{path}: loads {address}"
 
 
-def main(arguments: list[str]) -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Returns 0 if the site loads nothing from other hosts, 1 after naming what it loads, 2 without a site."""
+    arguments = sys.argv[1:] if arguments is None else arguments
     if len(arguments) != 1 or not any(Path(arguments[0]).rglob("*.html")):
-        print("Name the folder of a built site: python tools/check_site.py build/site", file=sys.stderr)
+        console.say("Name the folder of a built site: python tools/check_site.py build/site", error=True)
         return 2
     found = list(check(Path(arguments[0])))
-    print("\n".join(found) or f"{arguments[0]} loads nothing from other hosts.")
+    console.say("\n".join(found) or f"{arguments[0]} loads nothing from other hosts.")
     return 1 if found else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    console.run(main)

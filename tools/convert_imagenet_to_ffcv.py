@@ -1,4 +1,28 @@
-"""Converts an ImageFolder into FFCV's .beton files: ROOT/train and ROOT/val become ROOT/ffcv/{train,val}.beton.
+"""Converts an ImageFolder into FFCV's .beton files: ROOT/train and ROOT/val become ROOT/ffcv/{train,val}.beton."""
+
+import argparse
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that the command above works without an install
+
+from debiaspl import startup
+
+if __name__ == "__main__":
+    startup.answer_interrupts()
+
+from PIL import Image
+
+from pipelines import console
+from pipelines.beton.one_image import Encoding
+from pipelines.beton.warm import warm
+from pipelines.errors import UserError
+
+_DESCRIPTION = """\
+Converts an ImageFolder into FFCV's .beton files: ROOT/train and ROOT/val become ROOT/ffcv/{train,val}.beton.
 
     python tools/convert_imagenet_to_ffcv.py --data dataset/imagenet
 
@@ -20,21 +44,6 @@ number of kills and --resume, and in any number of shards after --merge.
 On several machines: --shard 1/4 … --shard 4/4, copy the parts to one folder ROOT/ffcv, then --merge.
 """
 
-import argparse
-import os
-import sys
-import warnings
-from collections.abc import Sequence
-from pathlib import Path
-
-from PIL import Image
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that the command above works without an install
-
-from pipelines.beton.one_image import Encoding
-from pipelines.beton.warm import warm
-from pipelines.errors import UserError
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the converter; returns the exit status: 0, 2 after a message about what to mend, 130 when interrupted."""
@@ -43,10 +52,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         _run(options)
     except UserError as error:
-        print(error, file=sys.stderr)
+        console.say(f"error: {error}", error=True)
         return 2
     except KeyboardInterrupt:
-        print("Interrupted. What is on the disk already is kept: go on with --resume.", file=sys.stderr)
+        console.say("Interrupted. What is on the disk already is kept: go on with --resume.", error=True)
         return 130
     return 0
 
@@ -89,7 +98,7 @@ def _encoding(options: argparse.Namespace) -> Encoding:
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
     cores = len(os.sched_getaffinity(0))
     parser.add_argument("--data", type=Path, metavar="ROOT", help="folder with train/ and val/")
     parser.add_argument("--split", nargs="+", default=["train", "val"], help="folders below ROOT (default: train val)")
@@ -142,4 +151,4 @@ def _shard(text: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    console.run(main)

@@ -4,22 +4,29 @@ python tools/import_checkpoint.py FILE --arch resnet50
 """
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
+from debiaspl import startup
+
+if __name__ == "__main__":
+    startup.answer_interrupts()
+
 from rich.table import Table
 
 from debiaspl.config import Science
 from debiaspl.import_weights import Account, import_weights
 from debiaspl.models.trunks import build_trunk
+from pipelines import console
 from pipelines.errors import UserError
+from pipelines.names import readable
+
+_DESCRIPTION = "Says whether a weights file fits a network, before a run's --init."
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Prints what became of the file's tensors; returns the exit status: 0, or 2 where the file does not fit."""
-    parser = argparse.ArgumentParser(description=__doc__, epilog="exit codes: 0 it fits; 2 it does not")
+    parser = argparse.ArgumentParser(description=_DESCRIPTION, epilog="exit codes: 0 it fits; 2 it does not")
     parser.add_argument("file", type=Path, help="weights: torch.save's or .safetensors; no data is needed")
     parser.add_argument("--arch", default="resnet50", help="the network, as science.arch (default: %(default)s)")
     parser.add_argument("--size", type=int, default=224, help="the images', as science.size (default: %(default)s)")
@@ -32,27 +39,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if parsed.names:
             account.write(parsed.names, weights=str(parsed.file))
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        console.say(f"error: {error}", error=True)
         return 2
     except OSError as error:
-        print(f"error: Cannot write {parsed.names}: {error.strerror or error}. Name another --names", file=sys.stderr)
+        reason = error.strerror or error
+        console.say(f"error: Cannot write {parsed.names}: {reason}. Name another --names", error=True)
         return 2
-    Console(highlight=False).print(_table(parsed.file, parsed.arch, account))
+    console.show(_table(parsed.file, parsed.arch, account))
     return 0
 
 
 def _table(path: Path, arch: str, account: Account) -> Table:
-    table = Table(title=f"{path} fits {arch}")
+    table = Table(title=f"{readable(path)} fits {arch}")
     table.add_column("tensors", justify="right")
     table.add_column("status")
     why = f" ({account.why})" if account.why else ""
-    table.add_row(f"{len(account.used)}", f"used, from {account.prefix}*{why}")
+    table.add_row(f"{len(account.used)}", readable(f"used, from {account.prefix}*{why}"))
     for group, count in account.left_groups().items():
-        table.add_row(f"{count}", f"left: {group}")
+        table.add_row(f"{count}", readable(f"left: {group}"))
     if account.random:
         table.add_row(f"{len(account.random)}", "not in the file (BatchNorm's counters: they start at 0)")
     return table
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    console.run(main)

@@ -9,9 +9,13 @@ ranked). Images are seen by CLIP's own preprocessing. True labels are not read.
 
 import argparse
 import csv
-import sys
 from collections.abc import Mapping
 from pathlib import Path
+
+from debiaspl import startup
+
+if __name__ == "__main__":
+    startup.answer_interrupts()
 
 import numpy as np
 import torch
@@ -19,12 +23,15 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
+from pipelines import console
 from pipelines.augment import pillow
 from pipelines.errors import DataError, UserError, requires
 from pipelines.files import replacing
+from pipelines.names import readable
 from pipelines.samples.index_file import read_index_file
 from pipelines.samples.listing import Listing, list_images
 
+_DESCRIPTION = "CLIP's zero-shot guess for every training image, as index files and as CLIP targets."
 TEMPLATES = ("a photo of a {}.", "a bad photo of a {}.", "a photo of the large {}.", "a photo of the small {}.")
 """Prompts whose text features are averaged per class."""
 
@@ -32,7 +39,7 @@ TEMPLATES = ("a photo of a {}.", "a bad photo of a {}.", "a photo of the large {
 def main(arguments: list[str] | None = None) -> int:
     """Writes the files; returns the exit status: 0, or 2 after a message about what to mend."""
     parser = argparse.ArgumentParser(
-        description=(__doc__ or "").partition("\n")[0],  # python -OO drops it
+        description=_DESCRIPTION,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--data", type=Path, default=Path("dataset/imagenet"), help="data root with train/")
@@ -51,7 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         _run(parser.parse_args(arguments))
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        console.say(f"error: {error}", error=True)
         return 2
     return 0
 
@@ -73,7 +80,7 @@ def _run(a: argparse.Namespace) -> None:
         confident = _write(folder, probability, ranked, a.threshold)
     except OSError as error:
         raise _unwritable(folder, error) from error
-    print(f"{confident} of {len(listing)} images are labeled with probability ≥ {a.threshold:g}")
+    console.say(f"{confident} of {len(listing)} images are labeled with probability ≥ {a.threshold:g}")
 
 
 def _unwritable(folder: Path, error: OSError) -> DataError:
@@ -153,7 +160,7 @@ def _rgb(path: Path) -> Image.Image | None:
     try:
         return pillow.decode(path)
     except OSError as error:
-        tqdm.write(f"cannot be decoded, left without a guess: {path}: {error}", file=sys.stderr)
+        console.say(f"cannot be decoded, left without a guess: {readable(path)}: {error}", error=True)
         return None
 
 
@@ -177,4 +184,4 @@ def write_ranked(path: Path, probability: NDArray[np.float32]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    console.run(main)

@@ -9,18 +9,23 @@ and long-tailed, a balanced val. The same seed gives the same bytes.
 import argparse
 import csv
 import shutil
-import sys
 import tempfile
 from pathlib import Path
+
+from debiaspl import startup
+
+if __name__ == "__main__":
+    startup.answer_interrupts()
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from pipelines import keyed_random
+from pipelines import console, keyed_random
 from pipelines.errors import DataError, UserError
 
+_DESCRIPTION = "Writes scikit-learn's 1,797 scanned handwritten digits as a small data set in the ImageNet layout."
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 _MARKER = "demo.txt"
 """Tells a data set that this tool made, and may replace, from any other folder."""
@@ -41,9 +46,9 @@ def write_demo_data(
 ) -> None:
     """Makes the data set in ``out``, all of it or nothing; it replaces an earlier demo, no other folder."""
     fits = 1 <= labels_per_class <= 20 and 1 <= val_per_class <= 100 and 8 <= side <= 256
-    if not (fits and 1 <= imbalance < float("inf") and seed >= 0):
+    if not (fits and 1 <= imbalance < float("inf") and 0 <= seed <= keyed_random.LARGEST_SEED):
         raise DataError(
-            "Wanted: 1–20 labels and 1–100 validation images per class, imbalance ≥ 1, side 8–256, seed ≥ 0 "
+            "Wanted: 1–20 labels and 1–100 validation images per class, imbalance ≥ 1, side 8–256, seed 0 to 2⁶⁴ − 1 "
             f"(got {labels_per_class}, {val_per_class}, {imbalance}, {side}, {seed})."
         )
     try:
@@ -108,7 +113,7 @@ def _write_jpeg(path: Path, digit: NDArray[np.float64], side: int) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Writes the data set; returns the exit status: 0, or 2 after a message about what to mend."""
     parser = argparse.ArgumentParser(
-        description=(__doc__ or "").partition("\n")[0],  # python -OO drops it
+        description=_DESCRIPTION,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--out", type=Path, default=Path("dataset/demo"), help="folder to make")
@@ -128,12 +133,13 @@ def main(arguments: list[str] | None = None) -> int:
             seed=a.seed,
         )
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        console.say(f"error: {error}", error=True)
         return 2
     counts = {part: len(list((a.out / part).rglob("*.jpg"))) for part in ("train", "val")}
-    print(f"{a.out}: {counts['train']} training images ({a.labels_per_class} labels per class), {counts['val']} in val")
+    labels = f"{a.labels_per_class} labels per class"
+    console.say(f"{a.out}: {counts['train']} training images ({labels}), {counts['val']} in val")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    console.run(main)

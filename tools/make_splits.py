@@ -1,13 +1,4 @@
-"""Chooses labeled and unlabeled training images and writes them as index files, bound to the data by a split file.
-
-    python tools/make_splits.py percent 1                     train_1p_index.csv + train_99p_index.csv
-    python tools/make_splits.py per-class 4
-    python tools/make_splits.py long-tail --labeled 50 --labeled-gamma 20 --unlabeled 400 --unlabeled-gamma 20
-    python tools/make_splits.py confidence 0.95 --predictions guesses.csv
-
-Files go to ROOT/indexes in the published format. <name>.split.json beside them says how they were made, of which data,
-and what they must hold; training refuses them where that is no longer so. A seed gives the same files on any machine.
-"""
+"""Chooses labeled and unlabeled training images and writes them as index files, bound to the data by a split file."""
 
 import argparse
 import io
@@ -19,22 +10,40 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-from rich.console import Console
-from rich.table import Table
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that the command above works without an install
 
+from debiaspl import startup
+
+if __name__ == "__main__":
+    startup.answer_interrupts()
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.table import Table
+
+from pipelines import console
 from pipelines.errors import DataError, UserError
 from pipelines.files import replacing
+from pipelines.keyed_random import LARGEST_SEED
+from pipelines.names import readable
 from pipelines.samples import split_file
 from pipelines.samples.clip_file import read_clip_file
-from pipelines.samples.folder_scan import shown
 from pipelines.samples.index_file import read_index_file
 from pipelines.samples.listing import UNKNOWN, Listing, list_images
 from pipelines.samples.split import ClipTargets
 from pipelines.samples.subsets import Chosen, by_confidence, by_count, by_percent, long_tail, tail
+
+_DESCRIPTION = """\
+Chooses labeled and unlabeled training images and writes them as index files, bound to the data by a split file.
+
+    python tools/make_splits.py percent 1                     train_1p_index.csv + train_99p_index.csv
+    python tools/make_splits.py per-class 4
+    python tools/make_splits.py long-tail --labeled 50 --labeled-gamma 20 --unlabeled 400 --unlabeled-gamma 20
+    python tools/make_splits.py confidence 0.95 --predictions guesses.csv
+
+Files go to ROOT/indexes in the published format. <name>.split.json beside them says how they were made, of which data,
+and what they must hold; training refuses them where that is no longer so. A seed gives the same files on any machine.
+"""
 
 
 class Plan(NamedTuple):
@@ -56,10 +65,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         out = given.out or given.data / "indexes"
         _write(out, given, listing, plan)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        console.say(f"error: {error}", error=True)
         return 2
-    Console(highlight=False).print(_table(listing, plan))
-    print(f"in {shown(str(out))}, bound to the data by {plan.names[0]}{split_file.SUFFIX}")
+    console.show(_table(listing, plan))
+    console.say(f"in {readable(out)}, bound to the data by {plan.names[0]}{split_file.SUFFIX}")
     return 0
 
 
@@ -71,9 +80,9 @@ def build_parser() -> argparse.ArgumentParser:
     common.add_argument("--name", metavar="NAME", help="NAME_index.csv and NAME_rest_index.csv, not the default names")
     common.add_argument("--force", action="store_true", help="replace files of other content")
     drawn = argparse.ArgumentParser(add_help=False, parents=[common])
-    drawn.add_argument("--seed", type=int, default=0, help="which images (default: 0)")
+    drawn.add_argument("--seed", type=_seed, default=0, help="which images (default: 0)")
 
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
     rules = parser.add_subparsers(dest="rule", required=True, metavar="RULE")
     percent = rules.add_parser("percent", parents=[drawn], help="a share of each class, rounded, at least one image")
     percent.add_argument("percent", type=_fraction, help="as 1 or 0.2")
@@ -89,6 +98,12 @@ def build_parser() -> argparse.ArgumentParser:
     sure.add_argument("--predictions", type=Path, nargs="+", required=True, metavar="FILE",
                       help="CSVs with Index, PseudoLabel and Probs, or one ranked .pth.tar of all images")  # fmt: skip
     return parser
+
+
+def _seed(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and int(text) <= LARGEST_SEED):
+        raise argparse.ArgumentTypeError(f"must be a whole number from 0 to 2⁶⁴ − 1 (got {text!r})")
+    return int(text)
 
 
 def _fraction(text: str) -> Fraction:
@@ -231,4 +246,4 @@ def _table(listing: Listing, plan: Plan) -> Table:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    console.run(main)

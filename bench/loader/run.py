@@ -6,11 +6,10 @@ reference's before, every round must load every image once, and nothing may be f
 """
 
 import argparse
-import sys
 from contextlib import ExitStack
 
 from bench.arguments import add_corpus, add_images, add_out, add_rounds, add_threads, positive
-from pipelines import NAMES
+from pipelines import NAMES, console
 
 FURTHER_TABLES = {
     "stages": "CPU time of each stage of ffcv and torchvision",
@@ -60,5 +59,5 @@ def run(arguments: argparse.Namespace) -> int:
     written = account.report(arguments, wanted, shared, measured, made.ended(), not_measured | failed, further)
     publish(written, arguments.out)
     for warning in (impossible := account.impossible(measured)):
-        print(warning, file=sys.stderr)
+        console.say(warning, error=True)
     return 1 if impossible else 0

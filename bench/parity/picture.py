@@ -9,6 +9,7 @@ from bench.parity.compare import Expected, Pixels
 from bench.report import Picture
 from bench.report.chart import png
 from pipelines.augment.ops import Op
+from pipelines.names import readable
 
 _IMAGES = 3
 _GAIN = 128
@@ -41,7 +42,7 @@ def _show(axes: Axes, pixels: Pixels, title: str) -> None:
     axes.imshow(pixels, interpolation="nearest")
     axes.set_xticks([])
     axes.set_yticks([])
-    axes.set_title(title, fontsize=10)
+    axes.set_title(readable(title, "mathtext"), fontsize=10)
 
 
 def _label(expected: Expected, image: int, view: int) -> str:

@@ -5,12 +5,11 @@ executors on all operations at all levels and signs, on equal crops. Exit status
 """
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.arguments import add_corpus, add_out, command, cores, positive
-from pipelines import NAMES
+from pipelines import NAMES, console
 from pipelines.errors import UserError
 
 if TYPE_CHECKING:
@@ -65,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
     )
     publish(written, arguments.out)
     for line in broken:
-        print(line, file=sys.stderr)
+        console.say(line, error=True)
     return 1 if broken else 0
 
 

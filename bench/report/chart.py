@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bench.report.contents import Picture, Rates, Report, number
+from pipelines.names import readable
 
 GREY, BLUE, GREEN, RED = "#9aa5b1", "#2c6fbb", "#3f9b57", "#c2513f"
 
@@ -33,10 +34,10 @@ def horizontal_bars(names: Sequence[str], unit: str, title: str) -> tuple[Figure
     """Returns an empty chart with a row for each name, the first at the top."""
     figure = Figure(figsize=(9, 1.6 + 0.55 * len(names)), dpi=150, layout="constrained")
     axes = figure.add_subplot()
-    axes.set_yticks(range(len(names)), [_literal(name) for name in names])
+    axes.set_yticks(range(len(names)), [readable(name, "mathtext") for name in names])
     axes.set_ylim(len(names) - 0.4, -0.6)
-    axes.set_xlabel(_literal(unit))
-    axes.set_title(_literal(title), loc="left", fontsize=12)
+    axes.set_xlabel(readable(unit, "mathtext"))
+    axes.set_title(readable(title, "mathtext"), loc="left", fontsize=12)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="x", alpha=0.3)
     axes.set_axisbelow(True)
@@ -50,12 +51,7 @@ def annotate(axes: Axes, text: str, x: float, row: int) -> None:
 
 def png(figure: Figure, caption: str = "") -> bytes:
     """Returns the figure as a PNG, with a small caption below it."""
-    figure.supxlabel(_literal(caption), fontsize=7, color="#555555")
+    figure.supxlabel(readable(caption, "mathtext"), fontsize=7, color="#555555")
     image = io.BytesIO()
     figure.savefig(image, format="png")
     return image.getvalue()
-
-
-def _literal(text: str) -> str:
-    """Returns text in which matplotlib finds no formula."""
-    return text.replace("$", r"\$")

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from bench.environment import Environment
 from bench.report.contents import Report, commit
+from pipelines.names import readable
 
 BUSY = "The machine was not idle (see the load average): take these numbers for a draft."
 _RATIO = "A ratio is one of medians; in brackets the quartiles of the ratios within each round."
@@ -85,10 +86,15 @@ def _loads(made: Environment) -> str:
 
 def _cell(text: str) -> str:
     """Returns text that Markdown reads as text alone, in a table too."""
-    plain = html.escape(" ".join(text.split()), quote=False).replace("\\", "\\\\")
+    plain = html.escape(readable(" ".join(text.split())), quote=False).replace("\\", "\\\\")
     for sign in "|`*[]":
         plain = plain.replace(sign, "\\" + sign)
     return plain
+
+
+def _text(line: str) -> Text:
+    """Returns one line that rich takes for text alone, whatever names are in it."""
+    return Text(readable(line))
 
 
 def show(report: Report, console: Console) -> None:
@@ -98,19 +104,19 @@ def show(report: Report, console: Console) -> None:
     for section in report.sections:
         show_table(section.title, section.rows, console)
     for name, reason in report.not_measured.items():
-        console.print(Text(f"Not measured: {name}: {reason}"))
+        console.print(_text(f"Not measured: {name}: {reason}"))
     for remark in report.remarks:
-        console.print(Text(remark))
+        console.print(_text(remark))
 
 
 def show_table(
     title: str, cells: Sequence[Sequence[str]], console: Console, caption: str = "", no_wrap: bool = False
 ) -> None:
     """Prints a table whose first row is its heading."""
-    table = Table(title=Text(title), caption=Text(caption), box=SIMPLE_HEAD, padding=0)
+    table = Table(title=_text(title), caption=_text(caption), box=SIMPLE_HEAD, padding=0)
     header, *rows = cells
     for number, heading in enumerate(header):
-        table.add_column(Text(heading), justify="right" if number else "left", no_wrap=no_wrap and not number)
+        table.add_column(_text(heading), justify="right" if number else "left", no_wrap=no_wrap and not number)
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*map(_text, row))
     console.print(table)

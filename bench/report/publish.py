@@ -11,6 +11,7 @@ from rich.console import Console
 from bench.report.chart import rates_chart
 from bench.report.contents import Report
 from bench.report.document import as_json, as_markdown, show
+from pipelines.console import say
 from pipelines.files import replacing
 
 
@@ -19,7 +20,7 @@ def publish(report: Report, folder: Path) -> None:
     console = Console()
     show(report, console)
     for path in write(report, folder):
-        console.print(str(path), markup=False, highlight=False, soft_wrap=True)
+        say(str(path))
 
 
 def write(report: Report, folder: Path) -> list[Path]:

@@ -5,11 +5,11 @@ gives Pillow's bytes is to be ours; exit status 1 where it is not exact. A table
 """
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.arguments import add_corpus, add_out, add_rounds, positive
+from pipelines import console
 
 if TYPE_CHECKING:
     from bench.measure import Measurement
@@ -59,5 +59,5 @@ def run(arguments: argparse.Namespace) -> int:
     written = account.report(arguments, first, measured[first], differences[first], made.ended(), sections)
     publish(written, arguments.out)
     if broken := [str(size) for size in CROP_SIZES if not differences[size][OURS].exact]:
-        print(f"BROKEN: our crops of {', '.join(broken)} pixels are not Pillow's.", file=sys.stderr)
+        console.say(f"BROKEN: our crops of {', '.join(broken)} pixels are not Pillow's.", error=True)
     return 1 if broken else 0

@@ -1,7 +1,6 @@
 """Runs the step bench: the contestants in turns, the same step fed by a loader, and what can be counted meanwhile."""
 
 import argparse
-import sys
 from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +12,7 @@ from bench.measure import Contestant, Measurement, Spread, measure
 from bench.step import contestants as made
 from bench.step import end_to_end, facts
 from bench.step.contestants import BFLOAT16, COMPILED, LAYOUT, OurStep, Run, Workload
+from pipelines import console
 from pipelines.samples.listing import Listing
 
 _FED_STEPS = 10
@@ -43,7 +43,7 @@ class StepRuns(NamedTuple):
 def everything(shared: Workload, root: Path, listing: Listing, arguments: argparse.Namespace) -> Found:
     """Measures all of it; nothing may compile or move between the second step and the end, which is counted."""
     runs, ours, not_measured = _contestants(shared)
-    print("Compiling; every contestant's first step …", file=sys.stderr)
+    console.say("Compiling; every contestant's first step …", error=True)
     made.check(runs)
     fused = ours[BFLOAT16 if BFLOAT16 in ours else COMPILED]
     timed = [Contestant(name, made.repeated(one, arguments.steps)) for name, one in runs.items()]

@@ -18,12 +18,14 @@ from numpy.typing import NDArray
 from PIL import features
 from tqdm import tqdm
 
+from pipelines import console
 from pipelines.beton import turbojpeg
 from pipelines.beton.one_image import Encoding, Status, StoredImage, stored_image
 from pipelines.beton.session import FILES, Session, finished, unwritable
 from pipelines.beton.sidecar import Sidecar
 from pipelines.errors import DataError
-from pipelines.samples.folder_scan import scan_classes, scan_flat, shown
+from pipelines.names import readable
+from pipelines.samples.folder_scan import scan_classes, scan_flat
 from pipelines.samples.listing import UNKNOWN, Listing
 
 _TASK = 16
@@ -71,7 +73,7 @@ def convert(
     identity = identity_of(listing, chosen, encoding, shard)
     try:
         if resume and finished(beton, identity):
-            print(f"{beton} is complete already.")
+            console.say(f"{beton} is complete already.")
             return
         session = Session(beton, len(chosen), identity, resume)
     except OSError as error:
@@ -94,11 +96,13 @@ def convert(
 def _fill(
     session: Session, listing: Listing, chosen: NDArray[np.int64], encoding: Encoding, workers: int, strict: bool
 ) -> None:
-    with tqdm(total=len(chosen), initial=session.done, desc=listing.root.name, unit=" images", smoothing=0.05) as bar:
+    with tqdm(
+        total=len(chosen), initial=session.done, desc=readable(listing.root.name), unit=" images", smoothing=0.05
+    ) as bar:
         for images in prepared(listing, chosen[session.done :], encoding, workers):
             if strict and (refused := next((image for image in images if image.status == Status.SKIPPED), None)):
                 raise DataError(
-                    f"Cannot store {listing.path(refused.index)}: {refused.reason}. "
+                    f"Cannot store {readable(listing.path(refused.index))}: {refused.reason}. "
                     "Replace the file or take it out of the data, or leave out --strict."
                 )
             session.add((image, listing.paths[image.index]) for image in images)
@@ -191,11 +195,11 @@ def report(beton: Path, sidecar: Sidecar, asked: int, seconds: float) -> None:
     """Prints the table at the end: the status of all files, and the notes on some."""
     statuses = {words: count for words, count in sidecar["fates"].items() if count}
     rows = [(words, "", count) for words, count in statuses.items()] + kinds_of_notes(Path(f"{beton}{FILES}"))
-    print(f"{beton}: {sidecar['count']} of {asked} images, {sidecar['bytes'] / 2**20:,.1f} MiB, {seconds:,.1f} s")
+    console.say(f"{beton}: {sidecar['count']} of {asked} images, {sidecar['bytes'] / 2**20:,.1f} MiB, {seconds:,.1f} s")
     for words, kind, count in rows:
-        print(f"  {count:>9,}  {words}{f': {kind}' if kind else ''}")
+        console.say(f"  {count:>9,}  {words}{f': {kind}' if kind else ''}")
     if any(kind for _, kind, _ in rows):
-        print(f"  By name in {beton}{FILES}")
+        console.say(f"  By name in {beton}{FILES}")
 
 
 def kinds_of_notes(files: Path) -> list[tuple[str, str, int]]:
@@ -204,5 +208,5 @@ def kinds_of_notes(files: Path) -> list[tuple[str, str, int]]:
     with files.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
         for row in csv.DictReader(file):
             for note in row["reason"].split("; "):
-                kinds[row["fate"], shown(note.partition(": ")[0])] += 1
+                kinds[row["fate"], readable(note.partition(": ")[0])] += 1
     return [(status, kind, count) for (status, kind), count in sorted(kinds.items())]

@@ -14,12 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from pipelines import console
 from pipelines.beton.convert import facts, report
 from pipelines.beton.one_image import Status, StoredImage, digest
 from pipelines.beton.session import FILES, Session, finished, unwritable
 from pipelines.beton.sidecar import Sidecar, differences, identity_in, read_sidecar
 from pipelines.beton.verify import read_records
 from pipelines.errors import DataError
+from pipelines.names import readable
 
 _BATCH = 64
 """Samples in memory at a time."""
@@ -38,7 +40,7 @@ def merge(beton: Path, resume: bool) -> None:
     shared = _common(sidecars[0])
     identity = {**shared, "positions": hashlib.sha256(indices.astype("<i8").tobytes()).hexdigest()}
     if resume and finished(beton, identity):
-        print(f"{beton} is complete already.")
+        console.say(f"{beton} is complete already.")
         return
     begin = time.monotonic()
     try:
@@ -46,7 +48,9 @@ def merge(beton: Path, resume: bool) -> None:
     except OSError as error:
         raise unwritable(beton, error) from error
     try:
-        with tqdm(total=len(indices), initial=session.done, desc=f"merging {beton.name}", unit=" images") as bar:
+        with tqdm(
+            total=len(indices), initial=session.done, desc=f"merging {readable(beton.name)}", unit=" images"
+        ) as bar:
             images = islice((each for part in parts for each in _images(part)), session.done, None)
             while batch := list(islice(images, _BATCH)):
                 session.add(batch)
@@ -91,11 +95,14 @@ def _images(part: Path) -> Iterator[tuple[StoredImage, str]]:
     """Yields a part's samples, skipped ones too, in listing order; those with a note have their path."""
     noted: dict[int, tuple[str, str]] = {}
     skipped: list[tuple[StoredImage, str]] = []
+    # As they are; the list spells them readably.
+    paths = {index: path for index, path, _ in read_sidecar(part)["left_out"]}
     with Path(f"{part}{FILES}").open(newline="", encoding="utf-8", errors="surrogateescape") as file:
         for row in csv.DictReader(file):
             index = int(row["index"])
             if row["fate"] == Status.SKIPPED.words:
-                skipped.append((StoredImage(index, -1, Status.SKIPPED, reason=row["reason"]), row["path"]))
+                image = StoredImage(index, -1, Status.SKIPPED, reason=row["reason"])
+                skipped.append((image, paths.get(index, row["path"])))
             else:
                 noted[index] = row["path"], row["reason"]
     return heapq.merge(_stored(part, noted), skipped, key=lambda each: each[0].index)

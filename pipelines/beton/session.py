@@ -7,7 +7,6 @@ NAME.beton.partial…, and NAME.beton.partial.journal says how far they are. A k
 """
 
 import csv
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -18,12 +17,14 @@ from typing import IO, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines import console
 from pipelines.beton.journal import Commit, Journal, read_commits, read_identity
 from pipelines.beton.one_image import Status, StoredImage
 from pipelines.beton.sidecar import Sidecar, differences, identity_in, read_sidecar, sidecar_path, write_sidecar
 from pipelines.beton.writer import RECORD, BetonWriter, Place
 from pipelines.errors import DataError
 from pipelines.files import sync
+from pipelines.names import readable
 
 RECORDS, FILES = ".records.npy", ".files.csv"
 COMMIT_BYTES = 1 << 24
@@ -55,7 +56,7 @@ class Session:
             self._writer.close()
             raise
         if place is None and self._journal_path.exists():
-            print(f"{self.partial}, which --resume would have gone on with, is begun anew.", file=sys.stderr)
+            console.say(f"{self.partial}, which --resume would have gone on with, is begun anew.", error=True)
             self._journal_path.unlink()
         self._journal = Journal(self._journal_path, identity)
         self._records: list[tuple[Any, ...]] = []
@@ -163,11 +164,12 @@ class Session:
     def _write_files(self) -> list[tuple[int, str, str]]:
         """Writes the list of files with notes; returns index, path and reason of those that were skipped."""
         left_out: list[tuple[int, str, str]] = []
-        with Path(f"{self.partial}{FILES}").open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        with Path(f"{self.partial}{FILES}").open("w", newline="", encoding="utf-8") as file:
             table = csv.writer(file, lineterminator="\n")
             table.writerow(["index", "path", "fate", "reason"])  # "fate": the status, as every version calls it there
             for commit in read_commits(self._journal_path):
-                table.writerows(commit.noted)
+                for position, path, status, reason in commit.noted:
+                    table.writerow([position, readable(path, "csv"), status, readable(reason, "csv")])
                 skipped = (each for each in commit.noted if each[2] == Status.SKIPPED.words)
                 left_out += [(index, path, reason) for index, path, _, reason in skipped]
         return left_out

@@ -8,12 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from pipelines import console
 from pipelines.beton.format import METADATA, METADATA_START, rows_and_table
 from pipelines.beton.one_image import Status, digest
 from pipelines.beton.session import RECORDS
 from pipelines.beton.sidecar import read_sidecar
 from pipelines.beton.writer import RECORD, tables_digest
 from pipelines.errors import DataError, first_few
+from pipelines.names import readable
 from pipelines.samples.listing import Listing
 
 _CHUNK = 64
@@ -53,7 +55,7 @@ def verify(listing: Listing, beton: Path, workers: int) -> None:
         raise DataError(f"{beton} is damaged: {problems[0]}. Convert again.")
     with (
         ThreadPoolExecutor(workers, thread_name_prefix="verify") as pool,
-        tqdm(total=len(records), desc=f"verifying {beton.name}", unit=" images", smoothing=0.05) as bar,
+        tqdm(total=len(records), desc=f"verifying {readable(beton.name)}", unit=" images", smoothing=0.05) as bar,
     ):
         chunks = (records[first : first + _CHUNK] for first in range(0, len(records), _CHUNK))
         for found in pool.map(lambda rows: list(_changed(listing, content, rows)), chunks):
@@ -63,7 +65,7 @@ def verify(listing: Listing, beton: Path, workers: int) -> None:
     if problems:
         named = first_few(problems, _NAMED, "\n  ")
         raise DataError(f"{beton} is not what was converted:\n  {named}\nConvert again.")
-    print(f"{beton}: {len(records)} images and all tables are as they were converted")
+    console.say(f"{beton}: {len(records)} images and all tables are as they were converted")
 
 
 def _tables_digest(beton: Path) -> str:
@@ -76,18 +78,19 @@ def _tables_digest(beton: Path) -> str:
 def _changed(listing: Listing, content: NDArray[np.uint8], rows: NDArray[np.void]) -> Iterator[str]:
     for row in rows:
         path, start = listing.path(int(row["position"])), int(row["ptr"])
+        name = readable(path)
         stored = content[start : start + int(row["size"])].data
         whole = digest(stored) == row["digest"]
         if not whole:
-            yield f"sample {row['position']} ({path}): its bytes in the file have changed"
+            yield f"sample {row['position']} ({name}): its bytes in the file have changed"
         try:
             source = path.read_bytes()
         except OSError as error:
-            yield f"sample {row['position']}: {path} cannot be read any more ({error.strerror})"
+            yield f"sample {row['position']}: {name} cannot be read any more ({error.strerror})"
             continue
         # The bytes themselves where they should be the same, because a CRC-32 is no proof.
         if digest(source) != row["source"] or (whole and row["fate"] == Status.KEPT and source != stored):
-            yield f"sample {row['position']}: {path} is not the file that was converted"
+            yield f"sample {row['position']}: {name} is not the file that was converted"
 
 
 def _gaps(content: NDArray[np.uint8], records: NDArray[np.void]) -> Iterator[str]:

@@ -1,14 +1,15 @@
 """Reads a file once from end to end, so that the operating system keeps it in memory (its page cache)."""
 
 import os
-import sys
 import time
 from pathlib import Path
 
 from tqdm import tqdm
 
+from pipelines import console
 from pipelines.beton.memory import available_memory
 from pipelines.errors import DataError
+from pipelines.names import readable
 
 _BLOCK = 1 << 24
 
@@ -22,17 +23,19 @@ def warm(path: Path) -> None:
     try:
         size = os.fstat(descriptor).st_size
         if size > (memory := available_memory()):
-            print(
+            console.say(
                 f"{path} has {size / 2**30:.1f} GiB, but only {memory / 2**30:.1f} GiB of memory are free: its "
                 "beginning will be gone when its end is read. Training works, but reads from the disk.",
-                file=sys.stderr,
+                error=True,
             )
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_SEQUENTIAL)
         block, begin = bytearray(_BLOCK), time.perf_counter()
-        with tqdm(total=size, desc=path.name, unit="B", unit_scale=True, unit_divisor=1024) as bar:
+        with tqdm(total=size, desc=readable(path.name), unit="B", unit_scale=True, unit_divisor=1024) as bar:
             while count := os.readv(descriptor, [block]):
                 bar.update(count)
         seconds = time.perf_counter() - begin
     finally:
         os.close(descriptor)
-    print(f"{path}: {size / 2**30:.2f} GiB read in {seconds:.1f} s, {size / 2**30 / max(seconds, 1e-9):.2f} GiB/s")
+    console.say(
+        f"{path}: {size / 2**30:.2f} GiB read in {seconds:.1f} s, {size / 2**30 / max(seconds, 1e-9):.2f} GiB/s"
+    )

@@ -9,7 +9,6 @@ import errno
 import fcntl
 import hashlib
 import os
-import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines import console
 from pipelines.beton.format import (
     ALLOC_TABLE_TYPE,
     JPEG,
@@ -75,7 +75,7 @@ class BetonWriter:
             if error.errno not in _NO_LOCKS:
                 os.close(self.descriptor)
                 raise
-            print(f"{path} cannot be locked ({error.strerror}): see that nobody else writes it.", file=sys.stderr)
+            console.say(f"{path} cannot be locked ({error.strerror}): see that nobody else writes it.", error=True)
         if not path.exists() or path.stat().st_ino != os.fstat(self.descriptor).st_ino:
             os.close(self.descriptor)  # it was given its final name between the two lines above
             raise DataError(f"Another conversion has just finished {path}. Look at its result before starting again.")

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Iterable, Mapping
 
 from pipelines.errors import DataError, first_few
+from pipelines.names import readable
 from pipelines.samples.listing import Listing
 
 NAMED = 20
@@ -68,7 +69,7 @@ class BadFiles:
         return [self._name(index) for index in told]
 
     def _name(self, index: int) -> str:
-        return f"{self._listing.path(index)}: {self._known[index]}"
+        return readable(f"{self._listing.path(index)}: {self._known[index]}")
 
     def _named(self, indices: list[int]) -> str:
         return first_few([self._name(index) for index in indices], NAMED, "\n  ")

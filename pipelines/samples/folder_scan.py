@@ -5,7 +5,6 @@ Of each class, what was found is packed as soon as it is complete: a listing may
 
 import os
 import stat
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -13,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from pipelines import console
 from pipelines.errors import DataError
+from pipelines.names import readable
 from pipelines.samples.path_table import Paths
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
@@ -65,7 +66,7 @@ def scan_classes(root: str) -> Scan:
     for name, packed in zip(classes, found, strict=True):
         if not packed.names:
             raise DataError(
-                f"The class folder {root}/{shown(name)} holds no image ({', '.join(IMAGE_SUFFIXES)}). "
+                f"The class folder {root}/{readable(name)} holds no image ({', '.join(IMAGE_SUFFIXES)}). "
                 "Remove it, or put its images back."
             )
     names, sizes, times = zip(*found, strict=True)
@@ -88,11 +89,6 @@ def scan_flat(root: str) -> Scan:
     return Scan((), paths, np.zeros(len(names), np.int64), sizes[order], times[order])
 
 
-def shown(name: str) -> str:
-    """Returns a file name as it can be printed anywhere: bytes that are not UTF-8 as \\x escapes."""
-    return os.fsencode(name).decode(errors="backslashreplace")
-
-
 def _walk(root: str, folder: str, above: frozenset[_Identity]) -> list[_Folder]:
     """One folder and those below it, sorted by path; links are followed, except back to a folder on the way."""
     found: list[_Folder] = []
@@ -101,7 +97,7 @@ def _walk(root: str, folder: str, above: frozenset[_Identity]) -> list[_Folder]:
         path, above = waiting.pop()
         identity = _identity(f"{root}/{path}")
         if identity in above:
-            print(f"{root}/{shown(path)} leads back to a folder above it: not followed", file=sys.stderr)
+            console.say(f"{root}/{readable(path)} leads back to a folder above it: not followed", error=True)
             continue
         here, inner = _read_folder(root, path)
         found.append(here)
@@ -152,7 +148,7 @@ def _identity(path: str) -> _Identity:
 
 def _unreadable(path: str, error: OSError) -> DataError:
     # Never left out: without its files every later sample would have another index.
-    return DataError(f"Cannot read the folder {shown(path)}: {error.strerror or error}. Mend it, or take it away.")
+    return DataError(f"Cannot read the folder {readable(path)}: {error.strerror or error}. Mend it, or take it away.")
 
 
 def _packed(folders: list[_Folder]) -> _Packed:
@@ -164,4 +160,4 @@ def _packed(folders: list[_Folder]) -> _Packed:
 
 
 def _last(path: str) -> str:
-    return shown(path.rpartition("/")[2])
+    return readable(path.rpartition("/")[2])

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
+from pipelines.names import readable
 from pipelines.samples.folder_scan import THREADS
 
 Buffer = bytes | memoryview
@@ -49,7 +50,7 @@ def read_sizes(root: str, names: Sequence[str]) -> tuple[NDArray[np.int32], NDAr
     with (
         ThreadPoolExecutor(THREADS, thread_name_prefix="headers") as pool,
         tqdm(
-            desc=f"reading headers in {root.rpartition('/')[2]}",
+            desc=f"reading headers in {readable(root.rpartition('/')[2])}",
             total=len(names),
             unit=" images",
             leave=False,

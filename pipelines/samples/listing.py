@@ -5,7 +5,6 @@ A sample's *index* is its place in torchvision's sorted ImageFolder listing of t
 """
 
 import hashlib
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -15,9 +14,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines import console
 from pipelines.errors import DataError, first_few
+from pipelines.names import readable
 from pipelines.samples import listing_cache
-from pipelines.samples.folder_scan import Scan, scan_classes, scan_flat, shown
+from pipelines.samples.folder_scan import Scan, scan_classes, scan_flat
 from pipelines.samples.image_header import read_sizes
 from pipelines.samples.path_table import Paths
 
@@ -88,7 +89,7 @@ def list_images(root: Path, *, labeled: bool = True, on_bad: Literal["raise", "k
     scan = scan_classes(str(root)) if labeled else scan_flat(str(root))
     widths, heights, bad = _sizes(root, scan, "classes" if labeled else "flat")
     if bad and on_bad == "raise":
-        named = [f"{root}/{shown(scan.names[index])}: {reason}" for index, reason in bad.items()]
+        named = [f"{root}/{readable(scan.names[index])}: {reason}" for index, reason in bad.items()]
         few = first_few(named, _NAMED_FILES, "\n  ")
         raise DataError(f"Not readable as images (remove or replace them):\n  {few}")
     labels = scan.labels if labeled else np.full(len(scan.names), UNKNOWN, np.int64)
@@ -108,7 +109,7 @@ def _sizes(root: Path, scan: Scan, kind: str) -> tuple[NDArray[np.int32], NDArra
         unknown = np.flatnonzero(widths == 0)
         if changes:
             line = f"{root} has changed since it was last listed: {changes}; reading {len(unknown)} headers"
-            print(line, file=sys.stderr)
+            console.say(line, error=True)
         widths[unknown], heights[unknown], found = read_sizes(str(root), [scan.names[index] for index in unknown])
         if old is None or changes or len(found) < len(unknown):
             names = np.frombuffer(scan.names.block, np.uint8)

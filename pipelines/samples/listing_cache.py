@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from pipelines.errors import first_few
 from pipelines.files import cache_folder, open_regular, replacing
-from pipelines.samples.folder_scan import Scan, shown
+from pipelines.names import readable
+from pipelines.samples.folder_scan import Scan
 
 _FORMAT = "2"
 _CHECKSUM = "sha256"
@@ -149,7 +150,7 @@ def reuse(old: Remembered, scan: Scan) -> Reused:
 def _line(kinds: dict[str, list[str]]) -> str:
     """'2 added (a/0.jpg, a/1.jpg), 1 removed (b/7.jpg)'"""
     return ", ".join(
-        f"{len(names)} {kind} ({first_few([shown(name) for name in names], _NAMED)})"
+        f"{len(names)} {kind} ({first_few([readable(name) for name in names], _NAMED)})"
         for kind, names in kinds.items()
         if names
     )

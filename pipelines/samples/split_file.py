@@ -18,7 +18,7 @@ from typing import Any
 
 from pipelines.errors import DataError
 from pipelines.files import read_regular
-from pipelines.samples.folder_scan import shown
+from pipelines.names import readable
 from pipelines.samples.listing import Listing
 from pipelines.samples.path_table import Paths
 
@@ -148,7 +148,8 @@ def _class_digests(paths: Iterable[str], labeled: bool) -> dict[str, list[Any]]:
     result = {}
     for name, members in groups:
         names = [os.fsencode(path) for path in members]
-        result[shown(name)] = [len(names), hashlib.sha256(b"\0".join(names)).hexdigest()[:16]]
+        key = os.fsencode(name).decode(errors="backslashreplace")  # the files' own spelling, which stays
+        result[key] = [len(names), hashlib.sha256(b"\0".join(names)).hexdigest()[:16]]
     return result
 
 
@@ -164,7 +165,7 @@ def _difference(folder: Path, stated: Mapping[str, Any], listing: Listing) -> st
         known = set(others)
         differing = [name for name in ones if name not in known]
         if differing:
-            first = shown(os.fsdecode(differing[0]))
+            first = readable(os.fsdecode(differing[0]))
             verb = "is" if len(differing) == 1 else "are"
             parts.append(f"{len(differing)} {verb} {kind}, {'the first ' if len(differing) > 1 else ''}{first}")
     return "; ".join(parts) or "the same files in another order"
@@ -188,6 +189,6 @@ def _differing_class(before: Mapping[str, list[Any]], now: Mapping[str, list[Any
         return "the same files in another order"
     counts = [side.get(differing[0], [0])[0] for side in (before, now)]
     return (
-        f"{len(differing)} class folders differ, the first {differing[0] or '.'} "
+        f"{len(differing)} class folders differ, the first {readable(differing[0] or '.')} "
         f"({counts[0]} images then, {counts[1]} now; {why})"
     )

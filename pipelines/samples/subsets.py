@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pipelines import keyed_random
 from pipelines.errors import DataError
 from pipelines.keyed_random import Stream
+from pipelines.names import readable
 from pipelines.samples.listing import Listing
 
 
@@ -91,7 +92,8 @@ def _ranked(listing: Listing, wanted: NDArray[np.int64], seed: int) -> list[NDAr
         members = members[usable[members]]
         if len(members) < wanted[label]:
             raise DataError(
-                f"Class {name} has {len(members)} usable images, but {wanted[label]} are wanted. Ask for fewer."
+                f"Class {readable(name)} has {len(members)} usable images, but {wanted[label]} are wanted. "
+                "Ask for fewer."
             )
         keys = keyed_random.bits(Stream.SUBSETS, seed, _hash(name), hashes[members])
         result.append(members[np.argsort(keys, kind="stable")])

@@ -9,6 +9,7 @@ from pipelines.augment import pillow
 from pipelines.augment.policy import Plan, plan
 from pipelines.batch import Views
 from pipelines.errors import DataError
+from pipelines.names import readable
 from pipelines.order import Draws, Order
 from pipelines.samples.bad_files import BadFiles
 from pipelines.samples.listing import Listing
@@ -86,7 +87,7 @@ class Replacement:
         """
         if self._bad_files is None or self._order.replaced(draws, ()) is None:
             for index, reason in failures.items():
-                path = self._listing.path(index)
+                path = readable(self._listing.path(index))
                 raise DataError(f"Cannot decode {path}: {reason}. Replace the file or take it out of the data.")
         else:
             self._bad_files.add(failures)

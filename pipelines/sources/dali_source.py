@@ -39,6 +39,7 @@ from pipelines.augment import cpu, gpu
 from pipelines.augment.policy import Plan
 from pipelines.batch import Views
 from pipelines.errors import DataError
+from pipelines.names import readable
 from pipelines.order import Draws, Order
 from pipelines.samples.listing import Listing
 from pipelines.sources.base import BaseSource
@@ -236,7 +237,7 @@ class DaliSource(BaseSource):
             image.save(path, compress_level=1)
         except OSError as error:
             raise DataError(
-                f"Cannot write {path}, a copy of {self._listing.path(index)} that DALI reads: {error}. "
+                f"Cannot write {path}, a copy of {readable(self._listing.path(index))} that DALI reads: {error}. "
                 "Make room there, or set TMPDIR to another folder."
             ) from error
         return path

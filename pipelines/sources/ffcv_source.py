@@ -31,6 +31,7 @@ from pipelines.beton.decode_and_cut import Stored, decode_and_cut
 from pipelines.beton.memory_copy import copy_of
 from pipelines.beton.reader import beton_of, left_out
 from pipelines.errors import DataError
+from pipelines.names import readable
 from pipelines.order import Draws, Order
 from pipelines.samples.listing import Listing
 from pipelines.sources.base import BaseSource
@@ -138,9 +139,10 @@ class FfcvSource(BaseSource):
         rows = self._row_of[indices]
         if len(absent := np.unique(indices[rows < 0])):
             why = left_out(self._beton.path).get(int(absent[0]), "it was not converted")
+            name = readable(self._listing.path(int(absent[0])))
             raise DataError(
                 f"{self._beton.path} lacks {len(absent)} of the samples that are asked for, such as sample "
-                f"{absent[0]}, {self._listing.path(int(absent[0]))} ({why}). Replace the files and convert again, or "
+                f"{absent[0]}, {name} ({why}). Replace the files and convert again, or "
                 "take them out of the index file."
             )
         return rows
