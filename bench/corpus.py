@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from pipelines import console, keyed_random
 from pipelines.errors import DataError
+from pipelines.names import readable
 
 _VERSION = 1
 """Counted up with any change below, so that an old cache is never taken for the new corpus."""
@@ -72,8 +73,10 @@ def build(folder: Path, images: int, seed: int = 0) -> Path:
             finally:
                 shutil.rmtree(partial, ignore_errors=True)
     except OSError as error:
-        raise DataError(f"Cannot write the corpus to {folder}: {error}. Name another folder with --corpus.") from error
-    console.say(f"The bench's images, and what is converted from them, lie in {root}", error=True)
+        raise DataError(
+            f"Cannot write the corpus to {readable(folder)}: {error}. Name another folder with --corpus."
+        ) from error
+    console.say(f"The bench's images, and what is converted from them, lie in {readable(root)}", error=True)
     return root
 
 
@@ -81,7 +84,7 @@ def _refuse_other_files(folder: Path) -> None:
     found = sorted(name for name in os.listdir(folder) if not name.startswith((_PREFIX, _PARTIAL, CONVERSION)))
     if found:
         raise DataError(
-            f"{folder} holds files that are not the bench's ({found[0]!r}); nothing was written there. "
+            f"{readable(folder)} holds files that are not the bench's ({found[0]!r}); nothing was written there. "
             "The bench makes its own images: name a new or empty folder for them with --corpus."
         )
 

@@ -19,6 +19,7 @@ from pipelines.augment import gpu
 from pipelines.augment.policy import plan
 from pipelines.errors import DataError
 from pipelines.feed import Feed
+from pipelines.names import readable
 from pipelines.order import Stream, TrainingOrder
 from pipelines.samples.listing import Listing
 from pipelines.sources.options import FfcvOptions, Resources
@@ -89,7 +90,7 @@ def beton(root: Path, threads: int) -> Path:
     done = subprocess.run(command, check=False, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     if done.returncode or not path.exists():
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise DataError(f"{tool.name} could not convert the corpus {root}: {last}")
+        raise DataError(f"{tool.name} could not convert the corpus {readable(root)}: {last}")
     return path
 
 

@@ -14,6 +14,7 @@ from debiaspl.models.classifier import Classifier
 from debiaspl.optim import build_optimizer
 from debiaspl.step import State, Step, Tables
 from pipelines import console, keyed_random
+from pipelines.names import readable
 from pipelines.order import Stream
 from pipelines.samples.listing import Listing
 from pipelines.samples.split import Split
@@ -104,7 +105,7 @@ def _load_initial_weights(recipe: Recipe, state: State, ranks: Ranks) -> Account
         return None
     account = import_weights(state.student.get_submodule("trunk"), Path(recipe.science.init))
     if ranks.is_main:
-        console.say(f"{recipe.science.init}: {account}")
+        console.say(f"{readable(recipe.science.init)}: {account}")
     return account
 
 

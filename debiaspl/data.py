@@ -66,7 +66,9 @@ def read_data(recipe: Recipe) -> tuple[Split, Listing]:
     train, validation = list_images(root / "train", on_bad="keep"), list_images(root / "val")
     if train.classes != validation.classes:
         differing = [readable(name) for name in sorted(set(train.classes) ^ set(validation.classes))]
-        raise DataError(f"{root}/train and {root}/val differ in their class folders: {first_few(differing, 5)}.")
+        raise DataError(
+            f"{readable(root)}/train and {readable(root)}/val differ in their class folders: {first_few(differing, 5)}."
+        )
     labeled = find_file(root, engine.labeled_csv, option="--set engine.labeled_csv=…")
     unlabeled: Path | Listing
     if engine.unlabeled:

@@ -26,6 +26,7 @@ from debiaspl.models.classifier import Classifier
 from debiaspl.overrides import override, restored
 from pipelines import console
 from pipelines.errors import UserError
+from pipelines.names import readable
 from pipelines.samples.listing import Listing
 from pipelines.samples.split import Split
 
@@ -76,7 +77,9 @@ def _recipe_of(content: dict[str, Any], parsed: argparse.Namespace) -> Recipe:
 
 def _check_split(path: Path, content: dict[str, Any], split: Split) -> None:
     if content["split"] != split.fingerprint:
-        console.say(f"note: {path} was trained on another listing or split than the one evaluated here", error=True)
+        console.say(
+            f"note: {readable(path)} was trained on another listing or split than the one evaluated here", error=True
+        )
 
 
 def _report(

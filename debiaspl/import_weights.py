@@ -19,6 +19,7 @@ from debiaspl.models.trunks import TRUNKS
 from debiaspl.weights_file import WeightsError, read_tensors
 from pipelines.errors import first_few
 from pipelines.files import replacing
+from pipelines.names import readable
 
 # Words that a prefix of a moving average has: EMA, MoCo's key encoder, BYOL's target, a teacher, SWA, DINO, timm …
 _AVERAGED = {
@@ -76,10 +77,10 @@ def import_weights(trunk: nn.Module, path: Path) -> Account:
     source, wanted = read_tensors(path), trunk.state_dict()
     prefix, why = _prefix(source, wanted)
     if problem := _misfit(source, wanted, prefix):
-        raise WeightsError(f"{path} does not fit the trunk: {problem}. {_remedy(source)}")
+        raise WeightsError(f"{readable(path)} does not fit the trunk: {problem}. {_remedy(source)}")
     found = {name: prefix + name for name in wanted if prefix + name in source}
     if problem := _nonsense({key: (source[key], wanted[name]) for name, key in found.items()}):
-        raise WeightsError(f"{path} cannot be used: {problem} Or give another --init.")
+        raise WeightsError(f"{readable(path)} cannot be used: {problem} Or give another --init.")
     trunk.load_state_dict({name: source[key] for name, key in found.items()}, strict=False)
     taken = set(found.values())
     return Account(

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO
 
 from pipelines.errors import UserError
+from pipelines.names import readable
 
 _LOCK = ".lock"
 _UNFINISHED = re.compile(r"\..+\.(?:[0-9a-f]{16}|\d+)\.(?:pt|png|jsonl?|txt)")
@@ -42,7 +43,8 @@ class RunFolder:
         except OSError as error:
             self.close()
             raise UserError(
-                f"The run's folder {path} cannot be written: {error.strerror or error}. Name another with --out."
+                f"The run's folder {readable(path)} cannot be written: {error.strerror or error}. Name another "
+                "with --out."
             ) from error
         self._clear()
 
@@ -50,7 +52,7 @@ class RunFolder:
         """Raises UserError where the folder's disk has fewer than ``needed`` bytes free."""
         if (free := shutil.disk_usage(self.path).free) < needed:
             raise UserError(
-                f"The disk of {self.path} is full: {free / 2**20:,.1f} MiB are free, but the run's checkpoints need "
+                f"The disk of {readable(self.path)} is full: {free / 2**20:,.1f} MiB are free, but the run's checkpoints need "
                 f"{needed / 2**20:,.1f} MiB. Make room, or name another folder with --out."
             )
 
@@ -76,7 +78,8 @@ class RunFolder:
             holder = self._lock.read(1000).strip() or "an unknown process"
             self.close()
             raise UserError(
-                f"Another run is writing to {self.path}: {holder}. Wait for it, stop it, or name another folder with "
+                f"Another run is writing to {readable(self.path)}: {holder}. Wait for it, stop it, or name "
+                "another folder with "
                 "--out."
             ) from error
         except OSError as error:

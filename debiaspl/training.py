@@ -17,6 +17,8 @@ from debiaspl.logbook import print_results
 from debiaspl.run_folder import RunFolder
 from debiaspl.signals import StopRequest
 from debiaspl.trainer import Trainer
+from pipelines import console
+from pipelines.names import readable
 
 
 def train(recipe: Recipe, ranks: Ranks, folder: Path, resume: str | None) -> int:
@@ -63,9 +65,9 @@ def _train(
 def _print_results(trainer: Trainer, folder: Path, seconds: float) -> None:
     lines = {
         "time": f"{seconds:.0f} s",
-        "checkpoint": str(trainer.checkpoint_path),
-        "picture": str(trainer.picture_path),
-        "TensorBoard": f"tensorboard --logdir {folder / 'tensorboard'}",
+        "checkpoint": readable(trainer.checkpoint_path),
+        "picture": readable(trainer.picture_path),
+        "TensorBoard": f"tensorboard --logdir {readable(folder / 'tensorboard')}",
     }
     print_results(trainer.progress, lines)
 

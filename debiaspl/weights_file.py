@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pipelines.errors import UserError, requires
 from pipelines.files import open_regular, verify_archive
+from pipelines.names import readable
 
 
 class WeightsError(UserError):
@@ -27,23 +28,25 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         tensors = _flat(load(path))
     except FileNotFoundError as error:
         raise WeightsError(
-            f"There is no weights file {path}. Put it there, name another with --init, or start from random weights "
+            f"There is no weights file {readable(path)}. Put it there, name another with --init, or start from "
+            "random weights "
             "with --init ''"
         ) from error
     except OSError as error:
-        raise WeightsError(f"Cannot read {path}: {error.strerror or error}.") from error
+        raise WeightsError(f"Cannot read {readable(path)}: {error.strerror or error}.") from error
     except pickle.UnpicklingError as error:
         raise WeightsError(
-            f"{path} cannot be read as weights: it holds more than tensors, none of which is run here, or is damaged. "
+            f"{readable(path)} cannot be read as weights: it holds more than tensors, none of which is run "
+            "here, or is damaged. "
             "If you trust it, save its table of tensors alone: "
             "content = torch.load(FILE, weights_only=False); torch.save(content['state_dict'], 'weights.pth')"
         ) from error
     except Exception as error:  # the libraries raise whatever the damage makes them raise
         raise WeightsError(
-            f"{path} cannot be read as weights: it is damaged ({type(error).__name__}). Fetch it again."
+            f"{readable(path)} cannot be read as weights: it is damaged ({type(error).__name__}). Fetch it again."
         ) from error
     if not tensors:
-        raise WeightsError(f"{path} holds no table of weights.")
+        raise WeightsError(f"{readable(path)} holds no table of weights.")
     return tensors
 
 

@@ -12,6 +12,7 @@ if __name__ == "__main__":
     startup.answer_interrupts()
 
 from pipelines import console
+from pipelines.names import readable
 
 _LOADED = {"script": "src", "img": "src", "iframe": "src", "source": "src", "link": "href"}
 """Tag → the attribute whose address a browser loads by itself. A link of an <a> waits for the reader's click."""
@@ -55,7 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
         console.say("Name the folder of a built site: python tools/check_site.py build/site", error=True)
         return 2
     found = list(check(Path(arguments[0])))
-    console.say("\n".join(found) or f"{arguments[0]} loads nothing from other hosts.")
+    console.say("\n".join(found) or f"{readable(arguments[0])} loads nothing from other hosts.")
     return 1 if found else 0
 
 

@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except OSError as error:
         reason = error.strerror or error
-        console.say(f"error: Cannot write {parsed.names}: {reason}. Name another --names", error=True)
+        console.say(f"error: Cannot write {readable(parsed.names)}: {reason}. Name another --names", error=True)
         return 2
     console.show(_table(parsed.file, parsed.arch, account))
     return 0

@@ -84,7 +84,7 @@ def _run(a: argparse.Namespace) -> None:
 
 
 def _unwritable(folder: Path, error: OSError) -> DataError:
-    return DataError(f"Cannot write to {folder}: {error.strerror or error}. Make room for this folder there.")
+    return DataError(f"Cannot write to {readable(folder)}: {error.strerror or error}. Make room for this folder there.")
 
 
 def _write(
@@ -108,9 +108,9 @@ def class_names(listing: Listing, path: Path | None) -> list[str]:
     try:
         names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"Cannot read the class names {path}: {error}") from error
+        raise DataError(f"Cannot read the class names {readable(path)}: {error}") from error
     if len(names) != len(listing.classes):
-        raise DataError(f"{path} has {len(names)} names, but the data has {len(listing.classes)} classes.")
+        raise DataError(f"{readable(path)} has {len(names)} names, but the data has {len(listing.classes)} classes.")
     return names
 
 

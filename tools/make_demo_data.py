@@ -24,6 +24,7 @@ from sklearn.datasets import load_digits
 
 from pipelines import console, keyed_random
 from pipelines.errors import DataError, UserError
+from pipelines.names import readable
 
 _DESCRIPTION = "Writes scikit-learn's 1,797 scanned handwritten digits as a small data set in the ImageNet layout."
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -54,7 +55,7 @@ def write_demo_data(
     try:
         if out.exists() and not (out / _MARKER).is_file():
             raise DataError(
-                f"{out} exists and is not a demo data set: not replacing it. Name another folder with --out"
+                f"{readable(out)} exists and is not a demo data set: not replacing it. Name another folder with --out"
             )
         out.parent.mkdir(parents=True, exist_ok=True)
         building = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
@@ -71,7 +72,9 @@ def write_demo_data(
         finally:
             shutil.rmtree(building, ignore_errors=True)
     except OSError as error:
-        raise DataError(f"Cannot write to {out}: {error.strerror or error}. Name another folder with --out") from error
+        raise DataError(
+            f"Cannot write to {readable(out)}: {error.strerror or error}. Name another folder with --out"
+        ) from error
 
 
 def _build(root: Path, labels_per_class: int, imbalance: float, val_per_class: int, side: int, seed: int) -> None:
@@ -137,7 +140,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     counts = {part: len(list((a.out / part).rglob("*.jpg"))) for part in ("train", "val")}
     labels = f"{a.labels_per_class} labels per class"
-    console.say(f"{a.out}: {counts['train']} training images ({labels}), {counts['val']} in val")
+    console.say(f"{readable(a.out)}: {counts['train']} training images ({labels}), {counts['val']} in val")
     return 0
 
 

@@ -149,17 +149,17 @@ _PLANS = {"percent": _percent, "per-class": _per_class, "long-tail": _long_tail,
 def _guesses(paths: list[Path], listing: Listing) -> ClipTargets:
     """Label and confidence of every image that the files speak of. True labels are not looked at."""
     result = ClipTargets(np.full(len(listing), UNKNOWN, np.int64), np.zeros(len(listing), np.float32))
-    for path in paths:
+    for path, name in zip(paths, map(readable, paths), strict=True):
         if path.suffix == ".csv":
             index, label, confidence = read_index_file(path, listing)
             if label is None or confidence is None:
-                raise DataError(f"{path} has no columns PseudoLabel and Probs: there is nothing to choose by.")
+                raise DataError(f"{name} has no columns PseudoLabel and Probs: there is nothing to choose by.")
         else:
             index = listing.indices
             label, confidence = read_clip_file(path, len(listing), len(listing.classes))
         twice = index[result.label[index] != UNKNOWN]
         if len(twice):
-            raise DataError(f"{path} lists sample {twice[0]}, which an earlier file of --predictions lists too.")
+            raise DataError(f"{name} lists sample {twice[0]}, which an earlier file of --predictions lists too.")
         result.label[index], result.confidence[index] = label, confidence
     return result
 
@@ -182,6 +182,7 @@ def _write(out: Path, given: argparse.Namespace, listing: Listing, plan: Plan) -
     for part, index in zip(("labeled", "unlabeled"), plan.chosen, strict=True):
         if not len(index):
             raise DataError(f"No image is {part} by this rule; choose another number or threshold.")
+    at = readable(out)
     files = {f"{name}.csv": _csv(index, plan.guesses) for name, index in zip(plan.names, plan.chosen, strict=True)}
     sidecar = f"{plan.names[0]}{split_file.SUFFIX}"
     rule = _rule(given, listing)
@@ -191,19 +192,19 @@ def _write(out: Path, given: argparse.Namespace, listing: Listing, plan: Plan) -
     for name in files:
         others = [path.name for path, _ in split_file.split_files_of(out / name) if path.name != sidecar]
         if others:
-            raise DataError(f"{out / name} belongs to {others[0]}. Remove that split, or write another with --name")
+            raise DataError(f"{at}/{name} belongs to {others[0]}. Remove that split, or write another with --name")
     try:
         differing = [n for n, data in files.items() if (out / n).exists() and (out / n).read_bytes() != data]
         differing = [name for name in differing if not name.endswith(".gz")]  # bytes depend on zlib, names do not
         if differing and not given.force:
-            raise DataError(f"{out / differing[0]} exists with other content. Replace it with --force, or use --name")
+            raise DataError(f"{at}/{differing[0]} exists with other content. Replace it with --force, or use --name")
         out.mkdir(parents=True, exist_ok=True)
         (out / sidecar).unlink(missing_ok=True)  # never an old split file beside new index files
         for name, data in files.items():  # the split file last
             with replacing(out / name) as building:
                 building.write_bytes(data)
     except OSError as error:
-        raise DataError(f"Cannot write to {out}: {error.strerror or error}. Name another folder with --out") from error
+        raise DataError(f"Cannot write to {at}: {error.strerror or error}. Name another folder with --out") from error
 
 
 def _rule(given: argparse.Namespace, listing: Listing) -> dict[str, Any]:
@@ -237,7 +238,7 @@ def _table(listing: Listing, plan: Plan) -> Table:
     labels = listing.labels if plan.guesses is None else plan.guesses.label
     for name, index in zip(plan.names, plan.chosen, strict=True):
         counts = np.bincount(labels[index], minlength=len(listing.classes))
-        table.add_row(f"{name}.csv", f"{len(index)}", f"{counts.min()} to {counts.max()}")
+        table.add_row(readable(f"{name}.csv"), f"{len(index)}", f"{counts.min()} to {counts.max()}")
     left = len(listing) - sum(len(index) for index in plan.chosen)
     if left:
         why = f"left out ({len(listing.bad)} of them bad files)" if listing.bad else "left out"

@@ -17,6 +17,7 @@ from bench.yardsticks.ffcv_writer import FfcvWriter
 from pipelines.beton.convert import convert, scan
 from pipelines.beton.one_image import Encoding
 from pipelines.errors import DataError
+from pipelines.names import readable
 
 KEPT, COPY = "JPEGs kept", "reading and writing alone"
 COPY_AHEAD = "the same, the disk writing meanwhile"
@@ -87,7 +88,7 @@ def _copy(paths: list[Path], target: Path, threads: int, ahead: bool = False) ->
         disk.shutdown()
         os.fsync(file.fileno())
     if (size := target.stat().st_size) != sum(os.stat(name).st_size for name in names):
-        raise DataError(f"{target} has only {size} bytes: is the disk full?")
+        raise DataError(f"{readable(target)} has only {size} bytes: is the disk full?")
     return len(names)
 
 

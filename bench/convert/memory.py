@@ -8,6 +8,7 @@ from pathlib import Path
 from PIL import Image
 
 from pipelines.errors import DataError
+from pipelines.names import readable
 
 _TOOL = Path(__file__).parents[2] / "tools" / "convert_imagenet_to_ffcv.py"
 _OWN_PEAK = """
@@ -39,5 +40,5 @@ def peak_memory(folder: Path, count: int) -> str:
     command = [sys.executable, "-c", _OWN_PEAK, str(_TOOL), *arguments]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     if done.returncode:
-        raise DataError(f"{_TOOL.name} failed on {count} small files in {root}: {done.stderr[-300:]}")
+        raise DataError(f"{_TOOL.name} failed on {count} small files in {readable(root)}: {done.stderr[-300:]}")
     return f"{int(done.stdout.split()[-2]) / 1024:.0f} MiB"

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from bench.resize.kernels import Crop
 from pipelines.errors import DataError
+from pipelines.names import readable
 
 _ROOT = Path(__file__).parents[2]
 
@@ -67,7 +68,8 @@ def version(folder: Path) -> str:
     installed = [path.stem.split("-")[1] for path in folder.glob("*.dist-info") if "simd" in path.name.lower()]
     if not installed or not (folder / "PIL").is_dir():
         raise DataError(
-            f"There is no Pillow-SIMD in {folder}. Run: pip install --no-deps --target {folder} pillow-simd"
+            f"There is no Pillow-SIMD in {readable(folder)}. Run: pip install --no-deps --target "
+            f"{readable(folder)} pillow-simd"
         )
     return installed[0]
 

@@ -45,7 +45,8 @@ def scan(root: Path, *, labeled: bool = True) -> Listing:
     """
     if not root.is_dir():
         raise DataError(
-            f"There is no data folder {root}. It should hold {'one folder per class with ' if labeled else ''}images; "
+            f"There is no data folder {readable(root)}. It should hold "
+            f"{'one folder per class with ' if labeled else ''}images; "
             "name another with --data."
         )
     found = scan_classes(str(root)) if labeled else scan_flat(str(root))
@@ -73,7 +74,7 @@ def convert(
     identity = identity_of(listing, chosen, encoding, shard)
     try:
         if resume and finished(beton, identity):
-            console.say(f"{beton} is complete already.")
+            console.say(f"{readable(beton)} is complete already.")
             return
         session = Session(beton, len(chosen), identity, resume)
     except OSError as error:
@@ -195,11 +196,14 @@ def report(beton: Path, sidecar: Sidecar, asked: int, seconds: float) -> None:
     """Prints the table at the end: the status of all files, and the notes on some."""
     statuses = {words: count for words, count in sidecar["fates"].items() if count}
     rows = [(words, "", count) for words, count in statuses.items()] + kinds_of_notes(Path(f"{beton}{FILES}"))
-    console.say(f"{beton}: {sidecar['count']} of {asked} images, {sidecar['bytes'] / 2**20:,.1f} MiB, {seconds:,.1f} s")
+    console.say(
+        f"{readable(beton)}: {sidecar['count']} of {asked} images, {sidecar['bytes'] / 2**20:,.1f} MiB, "
+        f"{seconds:,.1f} s"
+    )
     for words, kind, count in rows:
         console.say(f"  {count:>9,}  {words}{f': {kind}' if kind else ''}")
     if any(kind for _, kind, _ in rows):
-        console.say(f"  By name in {beton}{FILES}")
+        console.say(f"  By name in {readable(beton)}{FILES}")
 
 
 def kinds_of_notes(files: Path) -> list[tuple[str, str, int]]:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from pipelines.beton.memory import available_memory
 from pipelines.errors import DataError
+from pipelines.names import readable
 
 _BLOCK = 1 << 24
 _SHARE = 0.5
@@ -71,7 +72,8 @@ def copy_of(path: Path, cache: Literal["auto", "page", "memory"], processes: int
             if cache == "auto":
                 return None
             raise DataError(
-                f"{path} has {state.st_size / 2**30:.1f} GiB, but only {available / 2**30:.1f} GiB of memory are "
+                f"{readable(path)} has {state.st_size / 2**30:.1f} GiB, but only {available / 2**30:.1f} GiB "
+                "of memory are "
                 "available. Use ffcv.cache=page, or auto."
             ) from None
         return copy
@@ -92,7 +94,7 @@ def _read(path: Path, content: NDArray[np.uint8], whole: threading.Event, stop: 
                     raise OSError(f"it ends at byte {at} of {len(content)}")
                 at += count
     except OSError as error:
-        warnings.warn(f"{path} is not kept in memory: {error}. Its page cache serves.", stacklevel=1)
+        warnings.warn(f"{readable(path)} is not kept in memory: {error}. Its page cache serves.", stacklevel=1)
         return
     if at == len(content):
         whole.set()

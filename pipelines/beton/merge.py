@@ -33,14 +33,16 @@ def merge(beton: Path, resume: bool) -> None:
     sidecars = [read_sidecar(part) for part in parts]
     for part, sidecar in zip(parts, sidecars, strict=True):
         if other := differences(_common(sidecars[0]), _common(sidecar)):
-            raise DataError(f"{part} does not fit {parts[0]}: {other}. Convert the parts alike.")
+            raise DataError(f"{readable(part)} does not fit {readable(parts[0])}: {other}. Convert the parts alike.")
     indices = np.concatenate([_indices(*each) for each in zip(parts, sidecars, strict=True)])
     if len(indices) and not (np.diff(indices) > 0).all():
-        raise DataError(f"The parts of {beton} hold samples twice, or in another order: they are of different splits.")
+        raise DataError(
+            f"The parts of {readable(beton)} hold samples twice, or in another order: they are of different splits."
+        )
     shared = _common(sidecars[0])
     identity = {**shared, "positions": hashlib.sha256(indices.astype("<i8").tobytes()).hexdigest()}
     if resume and finished(beton, identity):
-        console.say(f"{beton} is complete already.")
+        console.say(f"{readable(beton)} is complete already.")
         return
     begin = time.monotonic()
     try:
@@ -73,10 +75,14 @@ def _parts(beton: Path) -> list[Path]:
     counts = {int(match[2]) for match in found}
     if len(counts) != 1:
         several = f"parts of several conversions, of {sorted(counts)} parts" if counts else "no parts"
-        raise DataError(f"There are {several} of {beton}. Make all parts with --shard 1/N … N/N, and no others.")
+        raise DataError(
+            f"There are {several} of {readable(beton)}. Make all parts with --shard 1/N … N/N, and no others."
+        )
     count, numbers = counts.pop(), {int(match[1]) for match in found}
     if missing := sorted(set(range(1, count + 1)) - numbers):
-        raise DataError(f"Of the {count} parts of {beton} there are no {missing}. Copy them to {beton.parent}.")
+        raise DataError(
+            f"Of the {count} parts of {readable(beton)} there are no {missing}. Copy them to {readable(beton.parent)}."
+        )
     return [beton.with_name(f"{beton.name}.part-{number}-of-{count}") for number in range(1, count + 1)]
 
 
@@ -115,7 +121,9 @@ def _stored(part: Path, noted: dict[int, tuple[str, str]]) -> Iterator[tuple[Sto
             file.seek(int(row["ptr"]))
             content = file.read(size)
             if digest(content) != row["digest"]:
-                raise DataError(f"{part} is damaged at sample {index}. Copy it again, or convert that part again.")
+                raise DataError(
+                    f"{readable(part)} is damaged at sample {index}. Copy it again, or convert that part again."
+                )
             path, reason = noted.get(index, ("", ""))
             place = Status(int(row["fate"])), content, int(row["width"]), int(row["height"])
             digests = int(row["digest"]), int(row["source"])

@@ -12,6 +12,7 @@ from pipelines.beton.decode_and_cut import Stored
 from pipelines.beton.format import ALLOC_TABLE_TYPE, METADATA_START, RAW, columns, read_tables, rows_and_table
 from pipelines.beton.sidecar import read_sidecar, sidecar_path
 from pipelines.errors import DataError
+from pipelines.names import readable
 from pipelines.samples.listing import Listing
 
 
@@ -36,7 +37,7 @@ def open_beton(path: Path) -> Beton:
     try:
         rows, table = rows_and_table(start)
     except ValueError as error:
-        raise DataError(f"{path} is cut short: it has only {size} bytes.") from error
+        raise DataError(f"{readable(path)} is cut short: it has only {size} bytes.") from error
     try:
         if not 0 < table <= size - rows * ALLOC_TABLE_TYPE.itemsize:  # the table ends the file: a cut is seen there
             raise DataError(f"its {size} bytes end before its table of images does, so it is cut short")
@@ -57,7 +58,7 @@ def open_beton(path: Path) -> Beton:
         if np.any(raw & (known["size"] != 3 * height.astype(np.uint64) * width)):
             raise DataError("some of its raw images do not have the size that it states")
     except (ValueError, OverflowError) as error:
-        raise DataError(f"{path} cannot be used: {error}.") from error
+        raise DataError(f"{readable(path)} cannot be used: {error}.") from error
     stored = Stored(known["ptr"].astype(np.int64), known["size"].astype(np.int64), height, width, raw)
     return Beton(path, np.memmap(path, np.uint8, "r"), index, stored, metadata["label"][order])
 
@@ -82,16 +83,21 @@ def beton_of(listing: Listing, path: Path | None) -> Beton:
         if sidecar.is_file():
             stated = read_sidecar(path)
             if stated["bytes"] != len(beton.content):
-                raise DataError(f"{path} has {len(beton.content)} bytes, but {sidecar} says {stated['bytes']}.")
+                raise DataError(
+                    f"{readable(path)} has {len(beton.content)} bytes, but {readable(sidecar)} says {stated['bytes']}."
+                )
             if stated["fingerprint"] != listing.fingerprint:
-                raise DataError(f"{path} was made from other files than those in {root}.")
+                raise DataError(f"{readable(path)} was made from other files than those in {readable(root)}.")
         else:
             # Still usable (only the .beton was copied, say), but two listings can agree in what is left to compare.
-            warnings.warn(f"{sidecar} is missing: {path} is compared by its count and labels only.", stacklevel=3)
+            names = readable(sidecar), readable(path)
+            warnings.warn("{} is missing: {} is compared by its count and labels only.".format(*names), stacklevel=3)
         if len(beton.label) > len(listing) or beton.index[-1] >= len(listing):
-            raise DataError(f"{path} holds {len(beton.label)} images, but {root} has {len(listing)}.")
+            raise DataError(
+                f"{readable(path)} holds {len(beton.label)} images, but {readable(root)} has {len(listing)}."
+            )
         if not _same_labels(beton, listing):
-            raise DataError(f"{path} has other labels than the folders of {root}.")
+            raise DataError(f"{readable(path)} has other labels than the folders of {readable(root)}.")
     except DataError as error:
         raise DataError(f"{error} Convert again: {command}") from error
     return beton

@@ -56,7 +56,7 @@ class Session:
             self._writer.close()
             raise
         if place is None and self._journal_path.exists():
-            console.say(f"{self.partial}, which --resume would have gone on with, is begun anew.", error=True)
+            console.say(f"{readable(self.partial)}, which --resume would have gone on with, is begun anew.", error=True)
             self._journal_path.unlink()
         self._journal = Journal(self._journal_path, identity)
         self._records: list[tuple[Any, ...]] = []
@@ -72,7 +72,8 @@ class Session:
             return None
         if found != self.identity:
             raise DataError(
-                f"{self.partial} was begun with {differences(found, self.identity)}. Resume with what it was begun "
+                f"{readable(self.partial)} was begun with {differences(found, self.identity)}. Resume with "
+                "what it was begun "
                 "with, or start again without --resume."
             )
         place = None
@@ -82,7 +83,7 @@ class Session:
             self.statuses[Status.SKIPPED] += sum(status == Status.SKIPPED.words for _, _, status, _ in commit.noted)
         self.committed = self.done
         if place and self.partial.stat().st_size < place.end:
-            raise DataError(f"{self.partial} is shorter than its journal says. Start again without --resume.")
+            raise DataError(f"{readable(self.partial)} is shorter than its journal says. Start again without --resume.")
         return place
 
     def add(self, images: Iterable[tuple[StoredImage, str]]) -> None:
@@ -129,7 +130,7 @@ class Session:
         self._wait()
         rows = sum(count for status, count in self.statuses.items() if status != Status.SKIPPED)
         if not rows:
-            raise DataError(f"None of the {self.done} files can be stored in {self.beton}: look at --data.")
+            raise DataError(f"None of the {self.done} files can be stored in {readable(self.beton)}: look at --data.")
         with Path(f"{self.partial}{RECORDS}").open("wb") as file:
             np.lib.format.write_array_header_1_0(
                 file, {"descr": np.lib.format.dtype_to_descr(RECORD), "fortran_order": False, "shape": (rows,)}
@@ -220,4 +221,4 @@ def finished(beton: Path, identity: dict[str, Any]) -> bool:
 def unwritable(beton: Path, error: OSError) -> DataError:
     """Returns the error to raise for whatever the disk refuses."""
     reason = error.strerror or error
-    return DataError(f"Cannot write {beton}: {reason}. Check the folder's permissions and the disk's space.")
+    return DataError(f"Cannot write {readable(beton)}: {reason}. Check the folder's permissions and the disk's space.")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypedDict, get_origin, get_type_hints
 
 from pipelines.errors import DataError
+from pipelines.names import readable
 
 _IDENTITY = ("fingerprint", "positions", "parameters", "versions")
 
@@ -52,11 +53,13 @@ def read_sidecar(beton: Path) -> Sidecar:
         content: Sidecar = json.loads(path.read_text())
         problem = _problem(content)
     except OSError as error:
-        raise DataError(f"{path} cannot be read ({error}), and nothing else says what {beton} was made of.") from error
+        raise DataError(
+            f"{readable(path)} cannot be read ({error}), and nothing else says what {readable(beton)} was made of."
+        ) from error
     except ValueError as error:
         problem = f"it is no JSON ({error})"
     if problem:
-        raise DataError(f"{path} is not what the converter writes: {problem}. Restore it.")
+        raise DataError(f"{readable(path)} is not what the converter writes: {problem}. Restore it.")
     return content
 
 

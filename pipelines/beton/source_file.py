@@ -6,6 +6,7 @@ import stat
 from pathlib import Path
 
 from pipelines.errors import DataError
+from pipelines.names import readable
 from pipelines.samples.image_header import Buffer
 
 _GONE = {errno.EACCES, errno.EPERM, errno.ENOENT, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG}
@@ -35,7 +36,9 @@ def read_file(path: str, memory: memoryview) -> Buffer:
             os.close(descriptor)
     except OSError as error:
         if error.errno not in _GONE:
-            raise DataError(f"Cannot read {path}: {error.strerror}. Mend that, then go on with --resume.") from error
+            raise DataError(
+                f"Cannot read {readable(path)}: {error.strerror}. Mend that, then go on with --resume."
+            ) from error
         what = error.strerror
         if error.errno == errno.ENOENT:
             what = "dangling symlink" if Path(path).is_symlink() else "it is gone"

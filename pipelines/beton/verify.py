@@ -28,9 +28,11 @@ def read_records(beton: Path) -> NDArray[np.void]:
     try:
         records: NDArray[np.void] = np.load(path, mmap_mode="r")
     except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read ({error}): without it {beton} cannot be checked.") from error
+        raise DataError(
+            f"{readable(path)} cannot be read ({error}): without it {readable(beton)} cannot be checked."
+        ) from error
     if records.dtype != RECORD:
-        raise DataError(f"{path} is not what this converter writes. Convert again.")
+        raise DataError(f"{readable(path)} is not what this converter writes. Convert again.")
     return records
 
 
@@ -40,10 +42,14 @@ def verify(listing: Listing, beton: Path, workers: int) -> None:
     Raises DataError that names what has changed: samples in the file, images on the disk, tables, or padding.
     """
     if not beton.is_file():
-        raise DataError(f"There is no file {beton} to verify. Make it first: the same command without --verify.")
+        raise DataError(
+            f"There is no file {readable(beton)} to verify. Make it first: the same command without --verify."
+        )
     sidecar, records = read_sidecar(beton), read_records(beton)
     if sidecar["fingerprint"] != listing.fingerprint:
-        raise DataError(f"{beton} was made from other files than those in {listing.root}. Convert again.")
+        raise DataError(
+            f"{readable(beton)} was made from other files than those in {readable(listing.root)}. Convert again."
+        )
     content = np.memmap(beton, np.uint8, "r")
     problems = []
     if len(content) != sidecar["bytes"]:
@@ -52,7 +58,7 @@ def verify(listing: Listing, beton: Path, workers: int) -> None:
         problems.append("its tables have changed")
     end = int(records["ptr"][-1] + records["size"][-1]) if len(records) else 0
     if end > len(content):
-        raise DataError(f"{beton} is damaged: {problems[0]}. Convert again.")
+        raise DataError(f"{readable(beton)} is damaged: {problems[0]}. Convert again.")
     with (
         ThreadPoolExecutor(workers, thread_name_prefix="verify") as pool,
         tqdm(total=len(records), desc=f"verifying {readable(beton.name)}", unit=" images", smoothing=0.05) as bar,
@@ -64,8 +70,8 @@ def verify(listing: Listing, beton: Path, workers: int) -> None:
     problems += _gaps(content, records)
     if problems:
         named = first_few(problems, _NAMED, "\n  ")
-        raise DataError(f"{beton} is not what was converted:\n  {named}\nConvert again.")
-    console.say(f"{beton}: {len(records)} images and all tables are as they were converted")
+        raise DataError(f"{readable(beton)} is not what was converted:\n  {named}\nConvert again.")
+    console.say(f"{readable(beton)}: {len(records)} images and all tables are as they were converted")
 
 
 def _tables_digest(beton: Path) -> str:

@@ -19,12 +19,13 @@ def warm(path: Path) -> None:
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except OSError as error:
-        raise DataError(f"Cannot read {path}: {error.strerror}. Name a .beton file.") from error
+        raise DataError(f"Cannot read {readable(path)}: {error.strerror}. Name a .beton file.") from error
     try:
         size = os.fstat(descriptor).st_size
         if size > (memory := available_memory()):
             console.say(
-                f"{path} has {size / 2**30:.1f} GiB, but only {memory / 2**30:.1f} GiB of memory are free: its "
+                f"{readable(path)} has {size / 2**30:.1f} GiB, but only {memory / 2**30:.1f} GiB of memory are "
+                "free: its "
                 "beginning will be gone when its end is read. Training works, but reads from the disk.",
                 error=True,
             )
@@ -37,5 +38,6 @@ def warm(path: Path) -> None:
     finally:
         os.close(descriptor)
     console.say(
-        f"{path}: {size / 2**30:.2f} GiB read in {seconds:.1f} s, {size / 2**30 / max(seconds, 1e-9):.2f} GiB/s"
+        f"{readable(path)}: {size / 2**30:.2f} GiB read in {seconds:.1f} s, "
+        f"{size / 2**30 / max(seconds, 1e-9):.2f} GiB/s"
     )

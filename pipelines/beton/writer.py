@@ -29,6 +29,7 @@ from pipelines.beton.format import (
 )
 from pipelines.beton.one_image import Status
 from pipelines.errors import DataError
+from pipelines.names import readable
 from pipelines.samples.image_header import Buffer
 
 PAGE = 1 << 23
@@ -70,15 +71,19 @@ class BetonWriter:
             fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             os.close(self.descriptor)
-            raise DataError(f"Another conversion is writing {path}. Wait for it, or stop it.") from error
+            raise DataError(f"Another conversion is writing {readable(path)}. Wait for it, or stop it.") from error
         except OSError as error:
             if error.errno not in _NO_LOCKS:
                 os.close(self.descriptor)
                 raise
-            console.say(f"{path} cannot be locked ({error.strerror}): see that nobody else writes it.", error=True)
+            console.say(
+                f"{readable(path)} cannot be locked ({error.strerror}): see that nobody else writes it.", error=True
+            )
         if not path.exists() or path.stat().st_ino != os.fstat(self.descriptor).st_ino:
             os.close(self.descriptor)  # it was given its final name between the two lines above
-            raise DataError(f"Another conversion has just finished {path}. Look at its result before starting again.")
+            raise DataError(
+                f"Another conversion has just finished {readable(path)}. Look at its result before starting again."
+            )
 
     def begin(self, samples: int, place: Place | None = None) -> None:
         """Begins a file of at most ``samples`` rows, or goes on at ``place``, cutting off what lies behind it."""

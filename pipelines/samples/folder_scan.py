@@ -58,7 +58,7 @@ def scan_classes(root: str) -> Scan:
     with os.scandir(root) as entries:
         classes = tuple(sorted(entry.name for entry in entries if _is_folder(entry)))
     if not classes:
-        raise DataError(f"{root} has no class folders. Expected {root}/<class>/<image>.jpg")
+        raise DataError(f"{readable(root)} has no class folders. Expected {readable(root)}/<class>/<image>.jpg")
     with ThreadPoolExecutor(THREADS) as pool:
         walked = pool.map(lambda name: _packed(_walk(root, name, frozenset({top}))), classes)
         bar = tqdm(walked, f"listing {_last(root)}", len(classes), unit=" classes", leave=False, delay=1)
@@ -66,7 +66,7 @@ def scan_classes(root: str) -> Scan:
     for name, packed in zip(classes, found, strict=True):
         if not packed.names:
             raise DataError(
-                f"The class folder {root}/{readable(name)} holds no image ({', '.join(IMAGE_SUFFIXES)}). "
+                f"The class folder {readable(root)}/{readable(name)} holds no image ({', '.join(IMAGE_SUFFIXES)}). "
                 "Remove it, or put its images back."
             )
     names, sizes, times = zip(*found, strict=True)
@@ -82,7 +82,7 @@ def scan_flat(root: str) -> Scan:
         found = [top, *(f for folders in pool.map(lambda name: _walk(root, name, above), inner) for f in folders)]
     block, sizes, times = _packed(found)
     if not block:
-        raise DataError(f"{root} holds no image ({', '.join(IMAGE_SUFFIXES)}) at any depth.")
+        raise DataError(f"{readable(root)} holds no image ({', '.join(IMAGE_SUFFIXES)}) at any depth.")
     names = list(Paths(block))
     order = sorted(range(len(names)), key=names.__getitem__)
     paths = Paths.of(names[at] for at in order)
@@ -97,7 +97,7 @@ def _walk(root: str, folder: str, above: frozenset[_Identity]) -> list[_Folder]:
         path, above = waiting.pop()
         identity = _identity(f"{root}/{path}")
         if identity in above:
-            console.say(f"{root}/{readable(path)} leads back to a folder above it: not followed", error=True)
+            console.say(f"{readable(root)}/{readable(path)} leads back to a folder above it: not followed", error=True)
             continue
         here, inner = _read_folder(root, path)
         found.append(here)

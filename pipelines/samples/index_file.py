@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from pipelines.errors import DataError
 from pipelines.files import read_regular
+from pipelines.names import readable
 from pipelines.samples.listing import Listing
 from pipelines.samples.split_file import check_index_file
 
@@ -53,17 +54,17 @@ def read_index_file(path: Path, listing: Listing) -> IndexFile:
         check_index_file(path, content, listing)
         table = _read_table(path, content.decode("utf-8-sig"))
     except OSError as error:
-        raise DataError(f"Cannot read the index file {path}: {error.strerror or error}.") from error
+        raise DataError(f"Cannot read the index file {readable(path)}: {error.strerror or error}.") from error
     except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"Cannot read the index file {path}: {error}. Save it as a CSV in UTF-8.") from error
+        raise DataError(f"Cannot read the index file {readable(path)}: {error}. Save it as a CSV in UTF-8.") from error
     if not table.lines:
-        raise DataError(f"{path} lists no sample.")
+        raise DataError(f"{readable(path)} lists no sample.")
 
     whole = _whole(len(listing), "images in the listing")
     index = np.asarray(_column(path, table, "Index", *whole), np.int64)
     values, counts = np.unique(index, return_counts=True)
     if (counts > 1).any():
-        raise DataError(f"{path} lists sample {values[counts > 1][0]} more than once.")
+        raise DataError(f"{readable(path)} lists sample {values[counts > 1][0]} more than once.")
     pseudo_label = confidence = None
     if "PseudoLabel" in table.cells:
         whole = _whole(len(listing.classes), "classes")
@@ -84,11 +85,13 @@ def _read_table(path: Path, text: str) -> _Table:
         if not row:  # an empty line
             continue
         if len(row) > len(names):
-            raise DataError(f"{path}, line {rows.line_num}: it has {len(row)} cells, but the header has {len(names)}.")
+            raise DataError(
+                f"{readable(path)}, line {rows.line_num}: it has {len(row)} cells, but the header has {len(names)}."
+            )
         for name, place in places.items():
             if place >= len(row):
                 raise DataError(
-                    f"{path}, line {rows.line_num}: it has no cell for {name} (the line: {','.join(row)!r})."
+                    f"{readable(path)}, line {rows.line_num}: it has no cell for {name} (the line: {','.join(row)!r})."
                 )
             table.cells[name].append(row[place])
         table.lines.append(rows.line_num)
@@ -99,18 +102,18 @@ def _check_names(path: Path, names: list[str]) -> None:
     shown = ", ".join(map(repr, names)) or "none"
     for name, alike in _NAMES.items():
         if names.count(name) > 1:
-            raise DataError(f"{path} has the column {name!r} more than once. Keep one of them.")
+            raise DataError(f"{readable(path)} has the column {name!r} more than once. Keep one of them.")
         if name in names:
             continue
         others = {other.strip().casefold(): other for other in names if other not in _NAMES}
         near = difflib.get_close_matches(name.casefold(), others, 1, alike)
         if near:
             raise DataError(
-                f"{path} has no column {name!r} (its columns: {shown}). Did you mean {name!r} by "
+                f"{readable(path)} has no column {name!r} (its columns: {shown}). Did you mean {name!r} by "
                 f"{others[near[0]]!r}? Rename that column."
             )
         if name == "Index":
-            raise DataError(f"{path} has no column 'Index' (its columns: {shown}).")
+            raise DataError(f"{readable(path)} has no column 'Index' (its columns: {shown}).")
 
 
 def _column(path: Path, table: _Table, name: str, parse: Callable[[str], float | None], wanted: str) -> list[float]:
@@ -119,7 +122,7 @@ def _column(path: Path, table: _Table, name: str, parse: Callable[[str], float |
     for line, text in zip(table.lines, table.cells[name], strict=True):
         value = parse(text)
         if value is None:
-            raise DataError(f"{path}, line {line}: {name} is {text!r}, but must be {wanted}.")
+            raise DataError(f"{readable(path)}, line {line}: {name} is {text!r}, but must be {wanted}.")
         values.append(value)
     return values
 

@@ -83,7 +83,8 @@ def list_images(root: Path, *, labeled: bool = True, on_bad: Literal["raise", "k
     """
     if not root.is_dir():
         raise DataError(
-            f"There is no data folder {root}. It should hold {'one folder per class with ' if labeled else ''}images; "
+            f"There is no data folder {readable(root)}. It should hold "
+            f"{'one folder per class with ' if labeled else ''}images; "
             "name another with --data, or make the demo's with: python tools/make_demo_data.py"
         )
     scan = scan_classes(str(root)) if labeled else scan_flat(str(root))

@@ -76,12 +76,12 @@ def check_index_file(csv: Path, content: bytes, listing: Listing) -> None:
         found, wanted = hashlib.sha256(content).hexdigest(), stated["files"][csv.name]["sha256"]
         if found != wanted:
             raise DataError(
-                f"{csv} is not the file that {path.name} describes "
+                f"{readable(csv)} is not the file that {readable(path.name)} describes "
                 f"(SHA-256 {found[:12]}…, there {wanted[:12]}…). {again}"
             )
         if stated["listing"]["fingerprint"] != listing.fingerprint:
             raise DataError(
-                f"{csv} was made for other files than those in {listing.root}: "
+                f"{readable(csv)} was made for other files than those in {readable(listing.root)}: "
                 f"{_difference(path.parent, stated['listing'], listing)}. {again}"
             )
 
@@ -92,17 +92,18 @@ def _read(path: Path) -> dict[str, Any]:
         problem = _problem(content)
     except OSError as error:
         raise DataError(
-            f"Cannot read the split file {path}: {error.strerror or error}. Restore or remove it."
+            f"Cannot read the split file {readable(path)}: {error.strerror or error}. Restore or remove it."
         ) from error
     except (ValueError, RecursionError) as error:
         content, problem = None, f"it is no JSON ({error})"
     if isinstance(content, dict) and type(content.get("version")) is int and content["version"] != VERSION:
         raise DataError(
-            f"{path} has format {content['version']}, this program reads {VERSION}. Make the split again with it."
+            f"{readable(path)} has format {content['version']}, this program reads {VERSION}. Make the split "
+            "again with it."
         )
     if problem:
         raise DataError(
-            f"{path} is not what tools/make_splits.py writes: {problem}. "
+            f"{readable(path)} is not what tools/make_splits.py writes: {problem}. "
             "Restore it, make the split again, or remove it."
         )
     return content

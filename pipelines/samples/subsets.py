@@ -76,7 +76,7 @@ def _heads_and_rest(listing: Listing, counts: NDArray[np.int64], seed: int) -> C
 
 def _class_sizes(listing: Listing) -> NDArray[np.int64]:
     if not listing.classes:
-        raise DataError(f"{listing.root} has no class folders to choose from; choose by confidence instead.")
+        raise DataError(f"{readable(listing.root)} has no class folders to choose from; choose by confidence instead.")
     return np.bincount(listing.labels, minlength=len(listing.classes))
 
 

@@ -15,8 +15,7 @@ What DALI does differently from Pillow, measured with DALI 2.4 and Pillow 13:
   part of the filter that hangs over, and Pillow renormalises. Slice, then resize: the region of interest that
   ``fn.resize`` offers filters over pixels outside the crop.
 
-The GPU half (mixed decoding, resizing on the GPU, outputs on the caller's stream) was defined and inspected on a
-machine without a GPU, never run.
+The GPU half (mixed decoding, resizing, outputs on the caller's stream) was inspected without a GPU, never run.
 """
 
 import os

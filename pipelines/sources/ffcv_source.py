@@ -141,7 +141,7 @@ class FfcvSource(BaseSource):
             why = left_out(self._beton.path).get(int(absent[0]), "it was not converted")
             name = readable(self._listing.path(int(absent[0])))
             raise DataError(
-                f"{self._beton.path} lacks {len(absent)} of the samples that are asked for, such as sample "
+                f"{readable(self._beton.path)} lacks {len(absent)} of the samples that are asked for, such as sample "
                 f"{absent[0]}, {name} ({why}). Replace the files and convert again, or "
                 "take them out of the index file."
             )
