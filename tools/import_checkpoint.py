@@ -45,12 +45,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         reason = error.strerror or error
         console.say(f"error: Cannot write {readable(parsed.names)}: {reason}. Name another --names", error=True)
         return 2
-    console.show(_table(parsed.file, parsed.arch, account))
+    console.say(f"{readable(parsed.file)} fits {parsed.arch}")
+    console.show(_table(account))
     return 0
 
 
-def _table(path: Path, arch: str, account: Account) -> Table:
-    table = Table(title=f"{readable(path)} fits {arch}")
+def _table(account: Account) -> Table:
+    table = Table()
     table.add_column("tensors", justify="right")
     table.add_column("status")
     why = f" ({account.why})" if account.why else ""
