@@ -52,8 +52,8 @@ class RunFolder:
         """Raises UserError where the folder's disk has fewer than ``needed`` bytes free."""
         if (free := shutil.disk_usage(self.path).free) < needed:
             raise UserError(
-                f"The disk of {readable(self.path)} is full: {free / 2**20:,.1f} MiB are free, but the run's checkpoints need "
-                f"{needed / 2**20:,.1f} MiB. Make room, or name another folder with --out."
+                f"The disk of {readable(self.path)} is full: {free / 2**20:,.1f} MiB are free, but the run's "
+                f"checkpoints need {needed / 2**20:,.1f} MiB. Make room, or name another folder with --out."
             )
 
     def close(self) -> None:

@@ -14,6 +14,13 @@ from debiaspl.train import build_parser
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.parametrize("seed", [-1, 2**64])
+def test_a_seed_that_no_key_can_hold_is_refused(seed):
+    assert override(find("demo"), [f"science.seed={2**64 - 1}"]).science.seed == 2**64 - 1
+    with pytest.raises(ConfigError, match=f"science.seed must be within 0 and {2**64 - 1}"):
+        override(find("demo"), [f"science.seed={seed}"])
+
+
 @pytest.mark.parametrize("section", SECTIONS)
 def test_every_field_is_read(section):
     folder = "debiaspl" if section in ("science", "engine") else "pipelines/sources"

@@ -177,3 +177,9 @@ def test_two_words_running_together_are_uniform(words: tuple[int, int]) -> None:
     assert abs(chi_square(np.bincount((numbers * 1000).astype(int), minlength=1000))) < 3.5
     pairs = 16 * (numbers[:-1] * 16).astype(int) + (numbers[1:] * 16).astype(int)
     assert abs(chi_square(np.bincount(pairs, minlength=256))) < 3.5
+
+
+def test_the_largest_seed_is_a_word():
+    assert keyed_random.bits(keyed_random.LARGEST_SEED, 0) != keyed_random.bits(0, 0)
+    with pytest.raises(OverflowError):
+        keyed_random.bits(keyed_random.LARGEST_SEED + 1, 0)

@@ -20,6 +20,7 @@ from pipelines.views import TrainingViews
 from tests.support.damaged_files import FILES, count_outcomes
 from tests.support.images import mixed_data
 from tests.support.killed_conversion import assert_kills_do_not_matter
+from tests.support.killed_rank import launch
 from tests.support.leaks import assert_nothing_grows
 from tests.support.oracle_cases import CHOICES, FLOAT32, FLOAT64, check, draw
 from tests.support.published_habits import VARIANTS, assert_equal_steps
@@ -49,6 +50,15 @@ def test_twenty_kills_and_resumes_end_in_the_same_bits(demo_data, tmp_path):
     assert without_speed(tmp_path / "killed/metrics.jsonl") == without_speed(tmp_path / "whole/metrics.jsonl")
     leftovers = [path.name for path in (tmp_path / "killed").iterdir() if path.name.startswith(".")]
     assert len(leftovers) <= 20  # a kill while saving leaves its partial file, never a broken last.pt
+
+
+@pytest.mark.parametrize("share", [0, 0.5, 0.75])
+def test_a_killed_rank_is_started_again_and_ends_in_the_same_bits(demo_data, tmp_path, share):
+    launch(demo_data, tmp_path / "whole")
+    whole = without_speed(tmp_path / "whole/metrics.jsonl")
+    launch(demo_data, tmp_path / "killed", kill_after=max(1, int(whole[-1]["step"] * share)))
+    assert_same_bits(tmp_path / "killed/last.pt", tmp_path / "whole/last.pt")
+    assert without_speed(tmp_path / "killed/metrics.jsonl") == whole
 
 
 def test_fifty_kills_of_a_conversion_end_in_the_same_bytes(tmp_path):
