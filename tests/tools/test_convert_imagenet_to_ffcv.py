@@ -142,7 +142,7 @@ def test_strict_fails_and_leaves_what_was_there(data: Path, before: bool, capsys
     capsys.readouterr()
     assert convert(data, "--split", "train", "--strict") == 2
     message = capsys.readouterr().err.strip().splitlines()[-1]
-    assert message.startswith(f"Cannot store {damaged}: truncated: ")
+    assert message.startswith(f"error: Cannot store {damaged}: truncated: ")
     assert "Replace the file or take it out of the data" in message
     assert {path.name: path.read_bytes() for path in beton.parent.glob("*")} == there
 
