@@ -11,7 +11,6 @@ from debiaspl.models.trunks import known_trunks, misfit
 from pipelines import NAMES as PIPELINES
 from pipelines.errors import ConfigError as ConfigError
 from pipelines.errors import first_few, requires
-from pipelines.keyed_random import LARGEST_SEED
 from pipelines.sources.bounds import Above, AtLeast, Within, check_bounds
 from pipelines.sources.options import DaliOptions, FfcvOptions
 from pipelines.views import EvaluationView, TrainingViews
@@ -33,7 +32,7 @@ def _require(condition: bool, message: str) -> None:
 class Science:
     """Everything that changes results, but for the data itself, which is hashed beside it."""
 
-    seed: Annotated[int, Within(0, LARGEST_SEED)] = 0
+    seed: Annotated[int, Within(0, 2**64 - 1)] = 0  # a word of a key
     size: int = 224
     """Height and width of every view, pixels."""
     eval_resize: int = 256
