@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageEnhance, ImageOps
+from PIL import Image, ImageEnhance, ImageOps, UnidentifiedImageError
 
 from pipelines.augment import ops
 from pipelines.augment.ops import Op
@@ -26,6 +26,8 @@ def decode_file(file: BufferedReader | BytesIO) -> Image.Image:
     try:
         with Image.open(file) as image:
             return image.convert("RGB")
+    except UnidentifiedImageError as error:  # its own words hold an address in memory
+        raise OSError("not an image") from error
     except (OSError, MemoryError):
         raise
     except Exception as error:  # Pillow's plug-ins raise whatever the damage makes them raise

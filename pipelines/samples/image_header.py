@@ -106,8 +106,14 @@ class JpegHeader(NamedTuple):
     precision: int  # bits
     scan: int  # byte at which the pixels begin
     exif: int  # byte at which EXIF's tables begin; 0 where there are none
+    restarts: bool  # the header announces restart markers among the pixels
     several: bool  # a multi-picture file (MPO)
     plain: bool  # nothing lies before the pixels but one frame and what says nothing of the size
+
+    @property
+    def progressive(self) -> bool:
+        """Whether its pixels are coded in several scans, each refining the ones before."""
+        return self.coding == 0xC2
 
     @property
     def common(self) -> bool:
@@ -163,7 +169,7 @@ def _walk(data: bytes) -> JpegHeader | None:
     """Goes from marker to marker up to the pixels; None where the markers do not lead there."""
     if data[:3] != START:
         return None
-    at, exif, several, plain = 2, 0, False, True
+    at, exif, restarts, several, plain = 2, 0, False, False, True
     frame: tuple[int, int, int, int, int] | None = None
     try:
         while data[at] == 0xFF:
@@ -173,6 +179,8 @@ def _walk(data: bytes) -> JpegHeader | None:
                     exif = at + 10
                 elif marker == 0xE2 and data.startswith(b"MPF\0", at + 4):
                     several = True
+                elif marker == 0xDD:
+                    restarts = data[at + 4 : at + 6] > b"\0\0"
             elif marker in _FRAMES:
                 plain = plain and frame is None
                 frame = (marker, *struct.unpack_from(">BHHB", data, at + 4))
@@ -181,7 +189,7 @@ def _walk(data: bytes) -> JpegHeader | None:
                     return None
                 coding, precision, height, width, components = frame
                 plain = plain and at + 10 <= len(data)  # else Pillow finds the file cut
-                return JpegHeader(width, height, components, coding, precision, at, exif, several, plain)
+                return JpegHeader(width, height, components, coding, precision, at, exif, restarts, several, plain)
             elif marker == 0xFF:  # a fill byte
                 at, plain = at + 1, False
                 continue
