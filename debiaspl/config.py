@@ -11,6 +11,7 @@ from debiaspl.models.trunks import known_trunks, misfit
 from pipelines import NAMES as PIPELINES
 from pipelines.errors import ConfigError as ConfigError
 from pipelines.errors import first_few, requires
+from pipelines.samples.image_header import PIXELS_PER_BYTE
 from pipelines.sources.bounds import Above, AtLeast, Within, check_bounds
 from pipelines.sources.options import DaliOptions, FfcvOptions
 from pipelines.views import EvaluationView, TrainingViews
@@ -191,6 +192,9 @@ class Engine:
     bad_files: Share = 0.001
     """Share of the training files that may be undecodable: they are replaced by the next samples of the epoch's order
     and named once; more stop the run. 0 (--strict): the first one does."""
+    pixels_per_byte: Annotated[float, AtLeast(1)] = PIXELS_PER_BYTE
+    """Most pixels that a JPEG may claim for each of its bytes: one that claims more is a bad file, unread. An all-white
+    one has 64 to 256; a whole one cannot reach 512."""
     prefetch: Count = 2
     """Batches prepared ahead of the step."""
     eval_batch: Count = 100

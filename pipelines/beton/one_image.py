@@ -23,11 +23,13 @@ from pipelines.beton.turbojpeg import Decoder
 from pipelines.errors import DataError
 from pipelines.samples.image_header import (
     MOST_PIXELS,
+    PIXELS_PER_BYTE,
     START,
     Buffer,
     JpegHeader,
     is_ended,
     jpeg_header,
+    too_few_bytes,
 )
 
 _LONGEST_SIDE = 65535
@@ -57,6 +59,7 @@ class Encoding:
     mode: Literal["jpeg", "raw", "proportion"] = "jpeg"
     raw_share: float = 0.5  # of the images, where mode is "proportion"
     check: Literal["header", "decode"] = "header"
+    pixels_per_byte: float = PIXELS_PER_BYTE  # a JPEG that claims more for each of its bytes is skipped
 
     def raw(self, index: int) -> bool:
         """Whether the sample's pixels are stored: a keyed choice, the same in any shard, subset or resumed run."""
@@ -124,6 +127,8 @@ def _looked_at(path: str, data: Buffer, encoding: Encoding, raw: bool) -> _Pictu
     header = jpeg_header(data)
     if header is not None:
         _refuse_absurd(header.width, header.height)
+        if reason := too_few_bytes(header, len(data), encoding.pixels_per_byte):
+            raise Refused(reason)
         if header.common and is_ended(data, header) and _leaves_no_doubt(data, header):
             shrink = encoding.max_resolution is not None and max(header.width, header.height) > encoding.max_resolution
             size, notes = (header.width, header.height), notes_of_jpeg(data, header)

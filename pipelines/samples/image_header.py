@@ -9,7 +9,9 @@ import struct
 import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from itertools import chain
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +24,13 @@ from pipelines.samples.folder_scan import THREADS
 Buffer = bytes | memoryview
 MOST_PIXELS = 178_956_970
 """Pillow refuses to decode more (a decompression bomb); what claims more is refused before anything is decoded."""
+PIXELS_PER_BYTE = 1000.0
+"""Most pixels that a JPEG may claim for each of its bytes, by default.
+
+Huffman coding takes a bit or more for each 8 × 8 block, so no whole JPEG reaches 512; an all-white one has 64 to 256.
+What claims more lacks most of its pixels, and a few bytes a scan can make a decoder go over all of them for minutes.
+Other formats have no such bound (one colour may take 30 bytes in WebP), but go over their pixels once.
+"""
 HEAD = 1 << 14
 """Bytes in which most headers end; where one does not, all of the file is looked at."""
 START = b"\xff\xd8\xff"
@@ -138,6 +147,28 @@ def jpeg_size(head: bytes) -> _Size | None:
         return None
     usual = found.coding in _HUFFMAN and found.precision == 8 and found.components in (1, 3, 4)
     return (found.width, found.height) if usual else None
+
+
+def too_few_bytes(header: JpegHeader | None, size: int, pixels_per_byte: float) -> str:
+    """Returns what is wrong with a Huffman-coded JPEG whose ``size`` in bytes cannot hold its pixels; else nothing."""
+    if header is None or header.coding not in _HUFFMAN or header.width * header.height <= pixels_per_byte * size:
+        return ""
+    return f"too few bytes for its {header.width} × {header.height} pixels"
+
+
+def find_absurd(
+    root: str, names: Sequence[str], pixels: NDArray[np.int64], sizes: NDArray[np.int64], pixels_per_byte: float
+) -> dict[int, str]:
+    """Returns what is wrong with those of ``root/<name>`` that ``too_few_bytes`` refuses, by position in ``names``.
+
+    Only files that claim so many pixels [n] for their size [n] in bytes are opened, to see whether they are JPEGs.
+    """
+    bad: dict[int, str] = {}
+    for index in np.flatnonzero(pixels > pixels_per_byte * np.maximum(sizes, 0)).tolist():
+        with suppress(OSError), Path(root, names[index]).open("rb") as file:
+            if reason := too_few_bytes(jpeg_header(file.read()), int(sizes[index]), pixels_per_byte):
+                bad[index] = reason
+    return bad
 
 
 def is_ended(data: Buffer, header: JpegHeader) -> bool:

@@ -1,6 +1,5 @@
 """What the sources have in common: the place in the order, plans, replacement of bad files, the hand-over to a GPU."""
 
-import io
 from collections.abc import Callable, Mapping
 
 import torch
@@ -79,7 +78,7 @@ class Replacement:
                 return found
             content = found
         try:
-            image = pillow.decode_file(io.BytesIO(content))
+            image = pillow.decode_content(content)
         except OSError as error:
             return str(error)
         return image if image.size == self.size(index) else "its size has changed since the data was listed"

@@ -1,25 +1,13 @@
-"""JPEGs with a few damaged bytes each, drawn from a seed, and what each pipeline makes of a folder of them."""
+"""JPEGs with a few damaged bytes each, drawn from a seed."""
 
 import io
 import random
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from pipelines import open_source
-from pipelines.beton.convert import convert
-from pipelines.beton.one_image import Encoding
-from pipelines.order import EvaluationOrder, Order, Stream, TrainingOrder
-from pipelines.samples.bad_files import BadFiles
-from pipelines.samples.listing import Listing, list_images
-from pipelines.sources.options import Resources
-from pipelines.views import EvaluationView, TrainingViews
+from tests.support.image_kinds import SIDE
 from tests.support.images import photo
 
-SIDE = 96
 _KINDS: list[dict[str, Any]] = [
     {"quality": 90},
     {"quality": 75, "subsampling": "4:4:4", "optimize": True},
@@ -75,54 +63,3 @@ def _mutate(content: bytearray, draw: random.Random) -> None:
             del content[at:until]
         case 7:
             content[at:at] = content[at:until]
-
-
-def written(folder: Path, files: Iterator[bytes]) -> Listing:
-    """Returns the listing of ``folder``/images, where each of the files now lies as a sample."""
-    (folder / "images/class").mkdir(parents=True)
-    for number, content in enumerate(files):
-        (folder / f"images/class/{number:05}.jpg").write_bytes(content)
-    return list_images(folder / "images", on_bad="keep")
-
-
-def judged(listing: Listing, beton: Path) -> dict[str, tuple[set[int], list[NDArray[np.uint8]]]]:
-    """Returns by pipeline which samples it refuses, and the pixels of the others, each cut from the whole image.
-
-    The listing holds a multiple of 4 samples: DALI's errors hit 4 at a time, which Pillow decodes from then on.
-    """
-    convert(listing, beton, Encoding(), 2)
-    found = {}
-    for pipeline in ("torchvision", "dali", "ffcv"):
-        bad_files = BadFiles(listing, 1.0)
-        resources = Resources(threads=2, beton=beton, bad_files=bad_files)
-        _taken(pipeline, listing, _shuffled(listing), TrainingViews(size=8, weak=1), resources)
-        accepted = EvaluationOrder(np.setdiff1d(listing.indices, list(bad_files.known)), batch=4)
-        found[pipeline] = (
-            set(bad_files.known),
-            _taken(pipeline, listing, accepted, EvaluationView(SIDE, SIDE), resources),
-        )
-    return found
-
-
-def _shuffled(listing: Listing) -> TrainingOrder:
-    """Returns one epoch over all samples, in which bad ones are replaced."""
-    count = len(listing)
-    return TrainingOrder(
-        listing.indices,
-        seed=0,
-        stream=Stream.UNLABELED,
-        batch=count,
-        groups=count // 4,
-        steps=1,
-        continuous=False,
-    )
-
-
-def _taken(
-    pipeline: str, listing: Listing, order: Order, views: TrainingViews | EvaluationView, resources: Resources
-) -> list[NDArray[np.uint8]]:
-    source = open_source(pipeline, listing, order, views, resources)
-    try:
-        return [image for batch in source for image in batch.pixels[0].numpy()]
-    finally:
-        source.close()

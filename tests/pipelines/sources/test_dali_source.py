@@ -382,7 +382,9 @@ def test_files_that_lose_their_header_between_two_epochs_are_replaced(listing, o
 def test_an_error_that_is_no_files_fault_is_passed_on(listing, opened, tmp_path, monkeypatch) -> None:
     mine = copied(listing, tmp_path / "images")
     Image.new("RGB", (8, 8)).save(mine.path(0))
-    monkeypatch.setattr(Replacement, "decoded", lambda self, index: Image.new("RGB", (8, 8)))  # nothing is found wrong
+    monkeypatch.setattr(
+        Replacement, "decoded", lambda self, index, content: Image.new("RGB", (8, 8))
+    )  # nothing is found wrong
     with pytest.raises(RuntimeError) as caught:
         list(opened(EvaluationOrder(mine.indices, batch=4), EvaluationView(32, 40), mine))
     assert str(mine.path(0)) in caught.value.__notes__[0]
