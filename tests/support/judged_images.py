@@ -41,6 +41,15 @@ def judged(listing: Listing, beton: Path, side: int) -> dict[str, dict[int, NDAr
     return found
 
 
+def assert_alike(found: dict[str, dict[int, NDArray[np.uint8]]]) -> None:
+    """Raises AssertionError where pipelines, as ``judged`` returns them, differ in what they accept or show."""
+    reference = found["torchvision"]
+    for pipeline, accepted in found.items():
+        assert accepted.keys() == reference.keys(), pipeline
+        for index, pixels in accepted.items():
+            np.testing.assert_array_equal(pixels, reference[index], f"{pipeline}, sample {index}")
+
+
 def _shuffled(listing: Listing) -> TrainingOrder:
     """Returns one epoch over all samples, in which bad ones are replaced."""
     count = len(listing)
