@@ -57,15 +57,16 @@ def _note_scan(
 ) -> bool:
     """Writes to ``lowest`` [components, 64] down to which bit a scan, uint8 segment [bytes], codes which coefficients.
 
-    ``ids`` [components] names the components in the order of their first scans. False where the segment is no scan's.
+    ``ids`` [components] names the components in the order of their first scans. False where the segment is no scan's,
+    or its scan does not follow the ones before.
     """
     count = np.int64(segment[0])
     if segment.size != 4 + 2 * count or count < 1:
         return False
-    first, last, low = 0, 63, 0
+    first, last, high, low = 0, 63, 0, 0
     if progressive:
         first, last = np.int64(segment[1 + 2 * count]), np.int64(segment[2 + 2 * count])
-        low = np.int64(segment[3 + 2 * count] & 15)
+        high, low = np.int64(segment[3 + 2 * count] >> 4), np.int64(segment[3 + 2 * count] & 15)
     if first > last or last > 63:
         return False
     for part in range(count):
@@ -75,7 +76,10 @@ def _note_scan(
         if row == ids.size:
             return False
         ids[row] = name
-        lowest[row, first : last + 1] = low
+        for coefficient in range(first, last + 1):
+            if lowest[row, coefficient] != (high or _NOTHING):  # coded before, or not begun
+                return False
+            lowest[row, coefficient] = low
     return True
 
 

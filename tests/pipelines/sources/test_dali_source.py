@@ -323,6 +323,28 @@ def test_a_bad_file_is_named(listing, opened, epochs, tmp_path, damage) -> None:
     assert_same(list(source), epochs[0])  # mended, it starts again from the sought place
 
 
+def test_files_are_read_once_and_a_bad_one_costs_no_pipeline(listing, opened, tmp_path, monkeypatch) -> None:
+    mine = copied(listing, tmp_path / "images")
+    for index in (3, 17):
+        mine.path(index).write_bytes(mine.path(index).read_bytes()[:-100])
+    built, read, decoded = [], [], []
+    build, content, decode = dali_source.build, Replacement.content, Replacement.decoded
+    monkeypatch.setattr(dali_source, "build", lambda *parts: built.append(build(*parts)) or built[-1])
+    monkeypatch.setattr(Replacement, "content", lambda self, index: (read.append(index), content(self, index))[1])
+    monkeypatch.setattr(
+        Replacement, "decoded", lambda self, index, content: (decoded.append(index), decode(self, index, content))[1]
+    )
+    bad_files = BadFiles(mine, limit=1.0)
+    order = training_order(batch=36, groups=9, steps=1)
+    source = opened(order, of=mine, bad_files=bad_files, prefetch=1)
+    got = by_index(list(source))
+    assert not {3, 17} & got.keys()
+    assert set() < set(bad_files.known) <= {3, 17}
+    assert len(built) == 1
+    assert sorted(decoded) == sorted(bad_files.known)
+    assert len(read) <= 4 * (9 + 2 + len(bad_files.known))  # two groups are ahead, those with a bad file are read again
+
+
 @pytest.mark.parametrize("cut", ["dali", "cpu"])
 def test_a_file_of_another_size_than_listed_is_named(listing, opened, tmp_path, cut) -> None:
     mine = copied(listing, tmp_path / "images")
