@@ -22,11 +22,11 @@ def is_regular(data: Buffer, header: JpegHeader) -> bool:
     """
     content = np.frombuffer(data, np.uint8)
     content.flags.writeable = False  # one type, compiled once
-    return bool(_is_regular(content, header.scan, header.components, header.progressive, header.restarts))
+    return bool(_is_regular(content, np.int64(header.scan), header.components, header.progressive, header.restarts))
 
 
 @kernel
-def _is_regular(data: NDArray[np.uint8], at: int, components: int, progressive: bool, restarts: bool) -> bool:
+def _is_regular(data: NDArray[np.uint8], at: np.int64, components: int, progressive: bool, restarts: bool) -> bool:
     """``is_regular`` of uint8 data [bytes] whose first scan begins at byte ``at``."""
     ids, lowest = np.full(components, -1, np.int64), np.full((components, 64), _NOTHING, np.uint8)
     whole = False
@@ -63,7 +63,7 @@ def _note_scan(
     count = np.int64(segment[0])
     if segment.size != 4 + 2 * count or count < 1:
         return False
-    first, last, high, low = 0, 63, 0, 0
+    first, last, high, low = np.int64(0), np.int64(63), np.int64(0), np.int64(0)
     if progressive:
         first, last = np.int64(segment[1 + 2 * count]), np.int64(segment[2 + 2 * count])
         high, low = np.int64(segment[3 + 2 * count] >> 4), np.int64(segment[3 + 2 * count] & 15)
@@ -84,7 +84,7 @@ def _note_scan(
 
 
 @kernel
-def _end_of_scan(data: NDArray[np.uint8], at: int, restarts: bool) -> int:
+def _end_of_scan(data: NDArray[np.uint8], at: np.int64, restarts: bool) -> np.int64:
     """Returns where the first marker after a scan's pixels is that is no restart marker in its turn."""
     at, following = _next_marker(data, at), 0xD0
     while restarts and at + 1 < data.size and data[at + 1] == following:
@@ -93,7 +93,7 @@ def _end_of_scan(data: NDArray[np.uint8], at: int, restarts: bool) -> int:
 
 
 @kernel
-def _next_marker(data: NDArray[np.uint8], at: int) -> int:
+def _next_marker(data: NDArray[np.uint8], at: np.int64) -> np.int64:
     """Returns where the first marker at or after ``at`` is in uint8 data [bytes]; its length where there is none."""
     while at + _BLOCK < data.size:
         first, second = data[at : at + _BLOCK], data[at + 1 : at + _BLOCK + 1]

@@ -54,7 +54,7 @@ def test_a_marker_is_found_wherever_it_stands():
             if at + 1 < size and at >= 0:
                 content[at + 1] = 0xD9
             expected = at if 0 <= at < size - 1 else size
-            assert jpeg_scans._next_marker(content, 0) == expected
+            assert jpeg_scans._next_marker(content, np.int64(0)) == expected
             if 0 < expected < size:
                 assert jpeg_scans._next_marker(content, expected) == expected
 
