@@ -11,6 +11,7 @@ from debiaspl.models.trunks import known_trunks, misfit
 from pipelines import NAMES as PIPELINES
 from pipelines.errors import ConfigError as ConfigError
 from pipelines.errors import first_few, requires
+from pipelines.samples.image_header import PIXELS_PER_BYTE
 from pipelines.sources.bounds import Above, AtLeast, Within, check_bounds
 from pipelines.sources.options import DaliOptions, FfcvOptions
 from pipelines.views import EvaluationView, TrainingViews
@@ -182,8 +183,7 @@ class Engine:
     """What convolutions and matrix products compute in; auto: bfloat16 on a GPU, float32 on the CPU. float16, for GPUs
     without bfloat16, scales the loss and skips steps whose gradients overflow."""
     compile: Literal["auto", "on", "off", "cuda-graphs"] = "auto"
-    """torch.compile of the teacher's and the student's pass; auto: on a GPU. cuda-graphs: replayed as CUDA graphs, too,
-    which spares launches (no run on a GPU has tried it yet)."""
+    """torch.compile of the two passes; auto: on a GPU. cuda-graphs: replayed, too (not run on a GPU yet)."""
     deterministic: bool = False
     """On a GPU: only kernels that give the same bits every time (slower). The CPU's always do."""
     threads: Annotated[int, AtLeast(0)] = 0
@@ -191,6 +191,8 @@ class Engine:
     bad_files: Share = 0.001
     """Share of the training files that may be undecodable: they are replaced by the next samples of the epoch's order
     and named once; more stop the run. 0 (--strict): the first one does."""
+    pixels_per_byte: Annotated[float, AtLeast(1)] = PIXELS_PER_BYTE
+    """Most pixels that a JPEG may claim for each of its bytes, or it is a bad file; an all-white one has 64–256."""
     prefetch: Count = 2
     """Batches prepared ahead of the step."""
     eval_batch: Count = 100

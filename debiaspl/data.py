@@ -63,7 +63,9 @@ class ValidationData:
 def read_data(recipe: Recipe) -> tuple[Split, Listing]:
     """Returns the training split and the validation listing below the data root."""
     engine, root = recipe.engine, Path(recipe.engine.data)
-    train, validation = list_images(root / "train", on_bad="keep"), list_images(root / "val")
+    limit = engine.pixels_per_byte
+    train = list_images(root / "train", on_bad="keep", pixels_per_byte=limit)
+    validation = list_images(root / "val", pixels_per_byte=limit)
     if train.classes != validation.classes:
         differing = [readable(name) for name in sorted(set(train.classes) ^ set(validation.classes))]
         raise DataError(
@@ -72,7 +74,7 @@ def read_data(recipe: Recipe) -> tuple[Split, Listing]:
     labeled = find_file(root, engine.labeled_csv, option="--set engine.labeled_csv=…")
     unlabeled: Path | Listing
     if engine.unlabeled:
-        unlabeled = list_images(root / engine.unlabeled, labeled=False, on_bad="keep")
+        unlabeled = list_images(root / engine.unlabeled, labeled=False, on_bad="keep", pixels_per_byte=limit)
     else:
         unlabeled = find_file(root, engine.unlabeled_csv, option="--set engine.unlabeled_csv=…")
     clip_file = root / engine.clip_file if engine.clip_file else None

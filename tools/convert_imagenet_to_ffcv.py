@@ -20,6 +20,7 @@ from pipelines import console
 from pipelines.beton.one_image import Encoding
 from pipelines.beton.warm import warm
 from pipelines.errors import UserError
+from pipelines.samples.image_header import PIXELS_PER_BYTE
 
 _DESCRIPTION = """\
 Converts an ImageFolder into FFCV's .beton files: ROOT/train and ROOT/val become ROOT/ffcv/{train,val}.beton.
@@ -94,7 +95,14 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _encoding(options: argparse.Namespace) -> Encoding:
-    return Encoding(options.max_resolution, options.quality, options.mode, options.raw_share, options.check)
+    return Encoding(
+        options.max_resolution,
+        options.quality,
+        options.mode,
+        options.raw_share,
+        options.check,
+        options.pixels_per_byte,
+    )
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -115,6 +123,13 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         default="header",
         help="of JPEGs that are kept: header and end marker (default), or all pixels, which finds damage within too",
     )
+    parser.add_argument(
+        "--pixels-per-byte",
+        type=_at_least_one,
+        default=PIXELS_PER_BYTE,
+        metavar="N",
+        help="leave out JPEGs that claim more, as engine.pixels_per_byte does when training (1000)",
+    )
     parser.add_argument("--strict", action="store_true", help="fail at a file that cannot be stored, and leave nothing")
     parser.add_argument("--workers", type=_positive, default=cores, metavar="N", help=f"threads (here: {cores})")
     parser.add_argument("--resume", action="store_true", help="go on after a kill; what is complete is not done again")
@@ -133,6 +148,12 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def _positive(text: str) -> int:
     if (number := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1 (got {text})")
+    return number
+
+
+def _at_least_one(text: str) -> float:
+    if not (number := float(text)) >= 1:
         raise argparse.ArgumentTypeError(f"must be at least 1 (got {text})")
     return number
 

@@ -1,11 +1,11 @@
 """The executor that is the definition: Pillow itself carries out a plan, one image at a time."""
 
-from io import BufferedReader, BytesIO
+import io
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageEnhance, ImageOps
+from PIL import Image, ImageEnhance, ImageOps, UnidentifiedImageError
 
 from pipelines.augment import ops
 from pipelines.augment.ops import Op
@@ -17,15 +17,16 @@ def decode(path: Path) -> Image.Image:
 
     Raises OSError where the file cannot be read or is not an image.
     """
-    with path.open("rb") as file:
-        return decode_file(file)
+    return decode_content(path.read_bytes())
 
 
-def decode_file(file: BufferedReader | BytesIO) -> Image.Image:
-    """Returns what ``decode`` does, of an opened file."""
+def decode_content(content: bytes) -> Image.Image:
+    """Returns what ``decode`` does, of a file's bytes."""
     try:
-        with Image.open(file) as image:
+        with Image.open(io.BytesIO(content)) as image:
             return image.convert("RGB")
+    except UnidentifiedImageError as error:  # its own words hold an address in memory
+        raise OSError("not an image") from error
     except (OSError, MemoryError):
         raise
     except Exception as error:  # Pillow's plug-ins raise whatever the damage makes them raise

@@ -9,7 +9,6 @@ import threading
 import zlib
 from dataclasses import dataclass
 from enum import IntEnum
-from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -17,23 +16,24 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from pipelines import keyed_random
+from pipelines.beton.jpeg_scans import is_regular
+from pipelines.beton.notes import notes_of_image, notes_of_jpeg
 from pipelines.beton.source_file import Refused, read_file
 from pipelines.beton.turbojpeg import Decoder
 from pipelines.errors import DataError
 from pipelines.samples.image_header import (
     MOST_PIXELS,
-    ORIENTATION,
+    PIXELS_PER_BYTE,
     START,
     Buffer,
     JpegHeader,
     is_ended,
     jpeg_header,
-    orientation,
+    too_few_bytes,
 )
 
 _LONGEST_SIDE = 65535
 """The .beton has 16 bits for it."""
-_PNG = b"\x89PNG\r\n\x1a\n"
 
 
 class Status(IntEnum):
@@ -59,6 +59,7 @@ class Encoding:
     mode: Literal["jpeg", "raw", "proportion"] = "jpeg"
     raw_share: float = 0.5  # of the images, where mode is "proportion"
     check: Literal["header", "decode"] = "header"
+    pixels_per_byte: float = PIXELS_PER_BYTE  # a JPEG that claims more for each of its bytes is skipped
 
     def raw(self, index: int) -> bool:
         """Whether the sample's pixels are stored: a keyed choice, the same in any shard, subset or resumed run."""
@@ -126,9 +127,11 @@ def _looked_at(path: str, data: Buffer, encoding: Encoding, raw: bool) -> _Pictu
     header = jpeg_header(data)
     if header is not None:
         _refuse_absurd(header.width, header.height)
-        if header.common and is_ended(data, header):
+        if reason := too_few_bytes(header, len(data), encoding.pixels_per_byte):
+            raise Refused(reason)
+        if header.common and is_ended(data, header) and _leaves_no_doubt(data, header):
             shrink = encoding.max_resolution is not None and max(header.width, header.height) > encoding.max_resolution
-            size, notes = (header.width, header.height), _notes_of(data, header)
+            size, notes = (header.width, header.height), notes_of_jpeg(data, header)
             if not (raw or shrink or encoding.check == "decode"):
                 return _Picture(size, True, None, notes)
             if not shrink and (pixels := _decoded(data, header, scratch=not raw)) is not None:
@@ -136,13 +139,12 @@ def _looked_at(path: str, data: Buffer, encoding: Encoding, raw: bool) -> _Pictu
     return _by_pillow(path, data, header)
 
 
-def _notes_of(data: Buffer, header: JpegHeader) -> list[str]:
-    notes = ["grey JPEG"] if header.components == 1 else []
-    if (turned := orientation(data, header)) != 1:
-        notes.append(f"EXIF rotation ignored, as torchvision does: orientation {turned}")
-    if header.several:
-        notes.append("several pictures in one file: the first is read")
-    return notes
+def _leaves_no_doubt(data: Buffer, header: JpegHeader) -> bool:
+    """Whether libturbojpeg decodes the file as Pillow does, or reports a fault.
+
+    Without a word, releases differ in a header with a second frame, and in a progressive JPEG that lacks scans.
+    """
+    return header.plain and (not header.progressive or is_regular(data, header))
 
 
 def _refuse_absurd(width: int, height: int) -> None:
@@ -175,7 +177,7 @@ def _by_pillow(path: str, data: Buffer, header: JpegHeader | None) -> _Picture:
     try:
         with Image.open(io.BytesIO(data)) as image:
             _refuse_absurd(*image.size)
-            notes, jpeg = _kinds(path, data, image), image.format in ("JPEG", "MPO")
+            notes, jpeg = notes_of_image(path, data, image), image.format in ("JPEG", "MPO")
             image.load()
             keep = jpeg and image.mode in ("RGB", "L")
             pixels = image.convert("RGB")
@@ -189,33 +191,22 @@ def _by_pillow(path: str, data: Buffer, header: JpegHeader | None) -> _Picture:
     except Exception as error:  # Pillow's plug-ins raise whatever the damage makes them raise
         cut = "truncated" in str(error).lower()
         raise Refused(f"{'truncated' if cut else 'damaged'}: {error or type(error).__name__}") from error
-    if keep and header is not None and not is_ended(data, header):
+    if keep and header is not None and not _leaves_no_doubt(data, header) and not _shows(data, header, pixels):
+        keep = False
+        notes.append("libjpeg's releases differ in what they make of it")
+    elif keep and header is not None and not is_ended(data, header):
         notes.append("no end-of-image marker: it decodes all the same")
     elif keep and warning:
         notes.append(f"libjpeg warns: {warning}")
     return _Picture(pixels.size, keep, pixels, notes)
 
 
-def _kinds(path: str, data: Buffer, image: Image.Image) -> list[str]:
-    """Notes on an opened file."""
-    notes, suffix, kind = [], Path(path).suffix.lower(), image.format or "?"
-    if kind != "MPO" and Image.registered_extensions().get(suffix) != kind:
-        notes.append(f"{kind} named {Path(path).suffix}")
-    if kind in ("JPEG", "MPO") and image.mode == "L":
-        notes.append("grey JPEG")
-    elif image.mode == "CMYK":
-        notes.append("CMYK")
-    elif image.mode.startswith("I") or (data[:8] == _PNG and data[24] == 16):
-        notes.append("16 bits: cut to 8 as Pillow does")
-    elif image.mode not in ("RGB", "L"):
-        notes.append(f"mode {image.mode}")
-    if (frames := getattr(image, "n_frames", 1)) > 1:
-        notes.append(
-            "several pictures in one file: the first is read" if kind == "MPO" else f"animated: the first of {frames}"
-        )
-    if (turned := image.getexif().get(ORIENTATION, 1)) != 1:
-        notes.append(f"EXIF rotation ignored, as torchvision does: orientation {turned}")
-    return notes
+def _shows(data: Buffer, header: JpegHeader, image: Image.Image) -> bool:
+    """Whether the ffcv pipeline will show ``image``: libturbojpeg decodes the same, or leaves it to Pillow."""
+    if (header.width, header.height) != image.size:
+        return False
+    decoded = _decoded(data, header, scratch=True)
+    return decoded is None or np.array_equal(decoded, np.asarray(image))
 
 
 def _content(data: Buffer, picture: _Picture, encoding: Encoding, raw: bool) -> tuple[Buffer, tuple[int, int], Status]:

@@ -9,7 +9,9 @@ import struct
 import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from itertools import chain
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -23,6 +25,13 @@ from pipelines.samples.folder_scan import THREADS
 Buffer = bytes | memoryview
 MOST_PIXELS = 178_956_970
 """Pillow refuses to decode more (a decompression bomb); what claims more is refused before anything is decoded."""
+PIXELS_PER_BYTE = 1000.0
+"""Most pixels that a JPEG may claim for each of its bytes, by default.
+
+Huffman coding takes a bit or more for each 8 × 8 block, so no whole JPEG reaches 512; an all-white one has 64 to 256.
+What claims more lacks most of its pixels, and a few bytes a scan can make a decoder go over all of them for minutes.
+Other formats have no such bound (one colour may take 30 bytes in WebP), but go over their pixels once.
+"""
 HEAD = 1 << 14
 """Bytes in which most headers end; where one does not, all of the file is looked at."""
 START = b"\xff\xd8\xff"
@@ -107,8 +116,14 @@ class JpegHeader(NamedTuple):
     precision: int  # bits
     scan: int  # byte at which the pixels begin
     exif: int  # byte at which EXIF's tables begin; 0 where there are none
+    restarts: bool  # the header announces restart markers among the pixels
     several: bool  # a multi-picture file (MPO)
     plain: bool  # nothing lies before the pixels but one frame and what says nothing of the size
+
+    @property
+    def progressive(self) -> bool:
+        """Whether its pixels are coded in several scans, each refining the ones before."""
+        return self.coding == 0xC2
 
     @property
     def common(self) -> bool:
@@ -133,6 +148,28 @@ def jpeg_size(head: bytes) -> _Size | None:
         return None
     usual = found.coding in _HUFFMAN and found.precision == 8 and found.components in (1, 3, 4)
     return (found.width, found.height) if usual else None
+
+
+def too_few_bytes(header: JpegHeader | None, size: int, pixels_per_byte: float) -> str:
+    """Returns what is wrong with a Huffman-coded JPEG whose ``size`` in bytes cannot hold its pixels; else nothing."""
+    if header is None or header.coding not in _HUFFMAN or header.width * header.height <= pixels_per_byte * size:
+        return ""
+    return f"too few bytes for its {header.width} × {header.height} pixels"
+
+
+def find_absurd(
+    root: str, names: Sequence[str], pixels: NDArray[np.int64], sizes: NDArray[np.int64], pixels_per_byte: float
+) -> dict[int, str]:
+    """Returns what is wrong with those of ``root/<name>`` that ``too_few_bytes`` refuses, by position in ``names``.
+
+    Only files that claim so many pixels [n] for their size [n] in bytes are opened, to see whether they are JPEGs.
+    """
+    bad: dict[int, str] = {}
+    for index in np.flatnonzero(pixels > pixels_per_byte * np.maximum(sizes, 0)).tolist():
+        with suppress(OSError), Path(root, names[index]).open("rb") as file:
+            if reason := too_few_bytes(jpeg_header(file.read()), int(sizes[index]), pixels_per_byte):
+                bad[index] = reason
+    return bad
 
 
 def is_ended(data: Buffer, header: JpegHeader) -> bool:
@@ -164,7 +201,7 @@ def _walk(data: bytes) -> JpegHeader | None:
     """Goes from marker to marker up to the pixels; None where the markers do not lead there."""
     if data[:3] != START:
         return None
-    at, exif, several, plain = 2, 0, False, True
+    at, exif, restarts, several, plain = 2, 0, False, False, True
     frame: tuple[int, int, int, int, int] | None = None
     try:
         while data[at] == 0xFF:
@@ -174,6 +211,8 @@ def _walk(data: bytes) -> JpegHeader | None:
                     exif = at + 10
                 elif marker == 0xE2 and data.startswith(b"MPF\0", at + 4):
                     several = True
+                elif marker == 0xDD:
+                    restarts = data[at + 4 : at + 6] > b"\0\0"
             elif marker in _FRAMES:
                 plain = plain and frame is None
                 frame = (marker, *struct.unpack_from(">BHHB", data, at + 4))
@@ -182,7 +221,7 @@ def _walk(data: bytes) -> JpegHeader | None:
                     return None
                 coding, precision, height, width, components = frame
                 plain = plain and at + 10 <= len(data)  # else Pillow finds the file cut
-                return JpegHeader(width, height, components, coding, precision, at, exif, several, plain)
+                return JpegHeader(width, height, components, coding, precision, at, exif, restarts, several, plain)
             elif marker == 0xFF:  # a fill byte
                 at, plain = at + 1, False
                 continue

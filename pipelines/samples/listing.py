@@ -19,7 +19,7 @@ from pipelines.errors import DataError, first_few
 from pipelines.names import readable
 from pipelines.samples import listing_cache
 from pipelines.samples.folder_scan import Scan, scan_classes, scan_flat
-from pipelines.samples.image_header import read_sizes
+from pipelines.samples.image_header import PIXELS_PER_BYTE, find_absurd, read_sizes
 from pipelines.samples.path_table import Paths
 
 UNKNOWN = -1
@@ -73,11 +73,18 @@ def _digest(labels: NDArray[np.int64]) -> str:
     return hashlib.sha256(np.ascontiguousarray(labels, "<i8").tobytes()).hexdigest()
 
 
-def list_images(root: Path, *, labeled: bool = True, on_bad: Literal["raise", "keep"] = "raise") -> Listing:
+def list_images(
+    root: Path,
+    *,
+    labeled: bool = True,
+    on_bad: Literal["raise", "keep"] = "raise",
+    pixels_per_byte: float = PIXELS_PER_BYTE,
+) -> Listing:
     """Returns the listing of a folder, with the sizes from the images' headers (remembered in the user's cache folder).
 
     ``labeled``: ``root`` is an ImageFolder; otherwise its images lie at any depth, and their classes are unknown.
     ``on_bad="keep"``: files that are no images keep their indices, have size 0, and are named in ``bad``.
+    ``pixels_per_byte``: a JPEG that claims more pixels for each of its bytes is a bad file, too.
 
     Raises DataError where a folder is missing, empty or unreadable, or (``on_bad="raise"``) a file is no image.
     """
@@ -89,6 +96,9 @@ def list_images(root: Path, *, labeled: bool = True, on_bad: Literal["raise", "k
         )
     scan = scan_classes(str(root)) if labeled else scan_flat(str(root))
     widths, heights, bad = _sizes(root, scan, "classes" if labeled else "flat")
+    absurd = find_absurd(str(root), scan.names, widths.astype(np.int64) * heights, scan.bytes, pixels_per_byte)
+    widths[list(absurd)] = heights[list(absurd)] = 0
+    bad = dict(sorted({**bad, **absurd}.items()))
     if bad and on_bad == "raise":
         named = [f"{root}/{readable(scan.names[index])}: {reason}" for index, reason in bad.items()]
         few = first_few(named, _NAMED_FILES, "\n  ")

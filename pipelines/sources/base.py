@@ -64,15 +64,29 @@ class Replacement:
     def __init__(self, listing: Listing, order: Order, bad_files: BadFiles | None) -> None:
         self._listing, self._order, self._bad_files = listing, order, bad_files
 
-    def decoded(self, index: int) -> Image.Image | str:
-        """Returns the image as Pillow decodes it, or what is wrong with its file."""
+    def content(self, index: int) -> bytes | str:
+        """Returns the file's bytes, or what is wrong with the file as a text."""
         try:
-            image = pillow.decode(self._listing.path(index))
+            return self._listing.path(index).read_bytes()
         except OSError as error:
             return str(error)
-        if image.size != (self._listing.widths[index], self._listing.heights[index]):
-            return "its size has changed since the data was listed"
-        return image
+
+    def decoded(self, index: int, content: bytes | None = None) -> Image.Image | str:
+        """Returns the image as Pillow decodes it, or what is wrong with its file, whose ``content`` may be known."""
+        if content is None:
+            found = self.content(index)
+            if isinstance(found, str):
+                return found
+            content = found
+        try:
+            image = pillow.decode_content(content)
+        except OSError as error:
+            return str(error)
+        return image if image.size == self.size(index) else "its size has changed since the data was listed"
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Returns the width and the height that the listing states."""
+        return int(self._listing.widths[index]), int(self._listing.heights[index])
 
     def screened(self, draws: Draws) -> Draws:
         """Returns a group without the files that are known to be bad."""

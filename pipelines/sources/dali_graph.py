@@ -1,13 +1,11 @@
-"""What DALI executes: the pipeline of operators that reads, decodes and, where DALI cuts, cuts one group at a time.
+"""What DALI executes: the pipeline of operators that decodes and, where DALI cuts, cuts one group at a time.
 
 The GPU variant (mixed decoding, cutting on the GPU) can be defined and serialized anywhere; it was never run.
 """
 # mypy: disable-error-code="attr-defined"
 # (DALI makes its operators and type names when it is imported; its stubs know only some of them.)
 
-import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,8 +19,8 @@ from pipelines.sources.options import DaliOptions, Resources
 from pipelines.views import EvaluationView, TrainingViews
 
 Inputs = tuple[list[NDArray[np.uint8]] | NDArray[np.generic], ...]
-"""One group as ``graph`` takes it: paths, index [n]; where DALI cuts, then v arrays each of crop corner [n, 2], crop
-extent [n, 2], resized [n, 2], window [n, 2] and flip [n]."""
+"""One group as ``graph`` takes it: encoded images [bytes], index [n]; where DALI cuts, then v arrays each of crop
+corner [n, 2], crop extent [n, 2], resized [n, 2], window [n, 2] and flip [n]."""
 
 
 def build(
@@ -44,21 +42,6 @@ def build(
     return pipeline
 
 
-def decodes(path: Path, resources: Resources, options: DaliOptions) -> bool:
-    """Whether DALI decodes one file: asked only after an error, of which DALI does not say which file it is about."""
-    pipeline = Pipeline(batch_size=1, num_threads=1, device_id=_device_id(resources), prefetch_queue_depth=1)
-    with pipeline:
-        name = fn.external_source(
-            lambda: [np.frombuffer(os.fsencode(path), np.uint8)], batch=True, dtype=types.UINT8, ndim=1
-        )
-        pipeline.set_outputs(_decode(fn.io.file.read(name), resources, options))
-    try:
-        pipeline.run()
-    except RuntimeError:
-        return False
-    return True
-
-
 def graph(
     feed: Callable[[], Inputs], views: TrainingViews | EvaluationView, resources: Resources, options: DaliOptions
 ) -> tuple[DataNode, ...]:
@@ -67,17 +50,19 @@ def graph(
     Where DALI does not cut: the decoded images and the index.
     """
     if not options.dali_cuts(resources.on_gpu):
-        path, index = fn.external_source(feed, num_outputs=2, batch=True, dtype=[types.UINT8, types.INT64], ndim=[1, 0])
-        return _decode(fn.io.file.read(path), resources, options), index
+        encoded, index = fn.external_source(
+            feed, num_outputs=2, batch=True, dtype=[types.UINT8, types.INT64], ndim=[1, 0]
+        )
+        return _decode(encoded, resources, options), index
     v = views.count
-    path, index, *cuts = fn.external_source(
+    encoded, index, *cuts = fn.external_source(
         feed,
         num_outputs=2 + 5 * v,
         batch=True,
         dtype=[types.UINT8, types.INT64, *2 * v * [types.INT32], *v * [types.FLOAT], *2 * v * [types.INT32]],
         ndim=[1, 0, *4 * v * [1], *v * [0]],
     )
-    image = _decode(fn.io.file.read(path), resources, options)  # once, for all views
+    image = _decode(encoded, resources, options)  # once, for all views
     finished = []
     for corner, extent, resized, window, flip in zip(*(cuts[k * v : (k + 1) * v] for k in range(5)), strict=True):
         cut = fn.slice(image, start=corner, shape=extent, axes=(0, 1))

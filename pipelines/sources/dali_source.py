@@ -1,15 +1,14 @@
-"""NVIDIA DALI reads and decodes, on a GPU cuts too, a few batches ahead; which samples and which cuts is ours to say.
+"""NVIDIA DALI decodes, on a GPU cuts too, a few batches ahead; which samples and which cuts is ours to say.
 
 DALI's own file reader and random generators follow nobody's keys, so none is used: a Python callback hands DALI one
-group at a time, paths and boxes as ``order.py`` and ``augment/policy.py`` give them, and each sample's index travels
-through the pipeline with its pixels.
+group at a time, the files' bytes and boxes as ``order.py`` and ``augment/policy.py`` give them, and each sample's index
+travels through the pipeline with its pixels. Threads of ours read each file once and look at its bytes (dali_files.py).
 
 On a CPU our executor cuts: Pillow's bytes, at a third of the time of DALI's operators (``DaliOptions.cut``).
 
 What DALI does differently from Pillow, measured with DALI 2.4 and Pillow 13:
-- Decoding on the CPU: nothing, for JPEG of any kind (4:2:0, 4:2:2, 4:4:4, progressive, grey, CMYK, EXIF rotation
-  ignored) and for PNG, BMP, WebP, TIFF and PPM under a JPEG's name. What only Pillow reads, or DALI reads differently
-  (GIF, 16-bit PNG), is read from a PNG of Pillow's pixels, made when it is first met.
+- Decoding on the CPU: nothing, for a JPEG of any kind (subsampling, progressive, grey, EXIF rotation ignored). Whatever
+  else it reads differently never reaches it: Pillow decodes that, and DALI is handed the pixels.
 - Resizing: one grey level in about a fifth of the pixels, because Pillow rounds to uint8 between its two passes and
   DALI does not; more in a crop's outermost pixels where it shrinks, because there DALI repeats the edge pixel under the
   part of the filter that hangs over, and Pillow renormalises. Slice, then resize: the region of interest that
@@ -18,36 +17,28 @@ What DALI does differently from Pillow, measured with DALI 2.4 and Pillow 13:
 The GPU half (mixed decoding, resizing, outputs on the caller's stream) was inspected without a GPU, never run.
 """
 
-import os
-import tempfile
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
 from pipelines.augment import cpu, gpu
 from pipelines.augment.policy import Plan
 from pipelines.batch import Views
-from pipelines.errors import DataError
-from pipelines.names import readable
 from pipelines.order import Draws, Order
 from pipelines.samples.listing import Listing
 from pipelines.sources.base import BaseSource
-from pipelines.sources.dali_files import is_safe
-from pipelines.sources.dali_graph import Inputs, Pipeline, build, decodes
+from pipelines.sources.dali_files import as_ppm, usual_jpeg
+from pipelines.sources.dali_graph import Inputs, Pipeline, build
 from pipelines.sources.options import DaliOptions, Resources
 from pipelines.views import EvaluationView, TrainingViews
-
-_NOWHERE = Path("/nowhere/no header that DALI can be trusted with")
 
 
 class DaliSource(BaseSource):
@@ -69,15 +60,15 @@ class DaliSource(BaseSource):
         super().__init__(listing, order, views, resources)
         self._options = options or DaliOptions()
         self._dali_cuts = self._options.dali_cuts(resources.on_gpu)
-        self._copies: dict[int, Path] = {}  # index → the PNG that is read instead of the file
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
-        self._readers = ThreadPoolExecutor(resources.threads, thread_name_prefix="dali-headers")
+        self._refused: set[int] = set()  # samples of batches that DALI could not decode: Pillow decodes them
+        self._readers = ThreadPoolExecutor(resources.threads, thread_name_prefix="dali-files")
         self._iteration = 0  # counts iterations, so that an old one cannot take a newer one's batches
         self._closed = False
         self._pipeline: Pipeline | None = None
         self._continues: tuple[int, int] | None = None  # the place that the pipeline's next batch belongs to
         self._upcoming: Iterator[Draws] = iter(())  # what to hand to DALI next
         self._ahead: deque[tuple[Draws, Plan]] = deque()  # what DALI has been handed and we have not had back
+        self._failure: Exception | None = None  # of the group after those
 
     def __iter__(self) -> Iterator[Views]:
         if self._closed:
@@ -97,13 +88,11 @@ class DaliSource(BaseSource):
         self._continues = (epoch + 1, 0)
 
     def close(self) -> None:
-        """Ends DALI's threads and removes what was written for it."""
+        """Ends DALI's threads and ours."""
         self._closed = True
         self._iteration += 1
         self._drop_pipeline()
         self._readers.shutdown()
-        if self._folder is not None:
-            self._folder.cleanup()
 
     def _endless(self, epoch: int, consumed: int) -> Iterator[Draws]:
         """Yields this rank's groups from a place in the order on, through all later epochs."""
@@ -114,7 +103,7 @@ class DaliSource(BaseSource):
     def _drop_pipeline(self) -> None:
         self._pipeline = None  # its last reference: DALI's threads end here
         self._ahead.clear()
-        self._continues = None
+        self._failure = self._continues = None
 
     def _start_pipeline(self) -> Pipeline:
         largest = len(next(self._order.groups(self._epoch, 0)).index)  # only the last group of an epoch may be shorter
@@ -124,13 +113,15 @@ class DaliSource(BaseSource):
 
     def _next_inputs(self) -> Inputs:
         """Returns the next group to DALI, whose callback this is; it is remembered until its pixels come back."""
-        draws = self._replacement.screened(next(self._upcoming))
+        drawn = next(self._upcoming)
+        try:
+            draws, images = self._read(self._replacement.screened(drawn))
+        except Exception as error:  # raised in its turn: DALI has good groups at work
+            self._failure, self._upcoming = error, chain([drawn], self._upcoming)
+            raise StopIteration from None
         plan = self._plan(draws)
         self._ahead.append((draws, plan))
-        # Side by side: where files are far away, their first reading is a wait.
-        parts = self._readers.map(self._paths, np.array_split(draws.index, self._resources.threads))
-        paths = list(chain.from_iterable(parts))
-        named = [np.frombuffer(path, np.uint8) for path in paths], np.ascontiguousarray(draws.index)
+        named = images, np.ascontiguousarray(draws.index)
         if not self._dali_cuts:
             return named
         return (
@@ -142,18 +133,29 @@ class DaliSource(BaseSource):
             *plan.flip.astype(np.int32),
         )
 
-    def _paths(self, part: NDArray[np.int64]) -> list[bytes]:
-        return [os.fsencode(self._path(index)) for index in part.tolist()]
+    def _read(self, draws: Draws) -> tuple[Draws, list[NDArray[np.uint8]]]:
+        """Returns the group without bad files, and each sample's encoded image; raises DataError for a bad file."""
+        parts = self._readers.map(self._encoded, np.array_split(draws.index, self._resources.threads))
+        images = list(chain.from_iterable(parts))
+        failures = {index: image for index, image in zip(draws.index.tolist(), images, strict=True)
+                    if isinstance(image, str)}  # fmt: skip
+        if failures:  # rare: read the whole group again
+            return self._read(self._replacement.after(draws, failures))
+        return draws, [image for image in images if not isinstance(image, str)]
 
-    def _path(self, index: int) -> Path:
-        """Returns what DALI is to read.
+    def _encoded(self, part: NDArray[np.int64]) -> list[NDArray[np.uint8] | str]:
+        """Returns what DALI is to decode of each sample, or what is wrong with its file."""
+        return [self._encoded_image(index) for index in part.tolist()]
 
-        Where that might end the process it is a file that does not exist, for which DALI raises an error.
-        """
-        if (copy := self._copies.get(index)) is not None:
-            return copy
-        path = self._listing.path(index)
-        return path if is_safe(path) else _NOWHERE  # asked every time: a file can go bad between two epochs
+    def _encoded_image(self, index: int) -> NDArray[np.uint8] | str:
+        content = self._replacement.content(index)
+        if isinstance(content, str):
+            return content
+        jpeg = usual_jpeg(content, self._replacement.size(index))
+        if jpeg is not None and index not in self._refused:
+            return jpeg
+        image = self._replacement.decoded(index, content)
+        return image if isinstance(image, str) else as_ppm(image)
 
     def _next(self) -> Views:
         """Returns the next group's finished views, made on the side stream where there is one."""
@@ -163,11 +165,16 @@ class DaliSource(BaseSource):
             if not self._dali_cuts:  # where DALI cuts, it raises for a crop that is out of bounds
                 self._require_listed_sizes(images[0], self._ahead[0][0])
             self._pipeline.schedule_run()
+        except StopIteration:  # the groups before the one that failed are out
+            failure = self._failure
+            assert failure is not None, "DALI's pipeline ended by itself."
+            self._drop_pipeline()
+            raise failure from None
         except Exception as error:  # a DALI pipeline is dead after its first error
             suspects = [draws for draws, _ in self._ahead]
             self._drop_pipeline()
-            self._replace_bad(suspects, error)
-            self._upcoming = chain(suspects, self._upcoming)  # again, now without the bad files
+            self._leave_to_pillow(suspects, error)
+            self._upcoming = chain(suspects, self._upcoming)  # again, decoded by Pillow
             return self._next()
         draws, plan = self._ahead.popleft()
         came_with = np.array(index.as_tensor())
@@ -200,46 +207,18 @@ class DaliSource(BaseSource):
             if tuple(image.shape()[:2]) != listed:
                 raise RuntimeError(f"{self._listing.path(index)} is not {listed[0]} × {listed[1]} pixels, as listed.")
 
-    def _replace_bad(self, suspects: list[Draws], error: Exception) -> None:
-        """Replaces the files that Pillow cannot decode, and copies to PNG those that only DALI cannot.
+    def _leave_to_pillow(self, suspects: list[Draws], error: Exception) -> None:
+        """Makes Pillow decode the samples of the first of the groups that it does not decode yet.
 
-        Raises DALI's error where it is about none of the files.
+        DALI does not say which file its error is about. Raises it where Pillow decodes them all already.
         """
-        found = 0
         for draws in suspects:
-            failures = {}
-            for index in draws.index.tolist():
-                image = self._replacement.decoded(index)
-                if isinstance(image, str):
-                    failures[index] = image
-                elif index not in self._copies and not self._decodes(self._path(index)):
-                    self._copies[index] = self._copied(index, image)
-                    if not self._decodes(self._copies[index]):
-                        raise error  # it is not about files
-                    found += 1
-            self._replacement.after(draws, failures)
-            found += len(failures)
-        if not found:
-            paths = [str(self._listing.path(index)) for draws in suspects for index in draws.index.tolist()]
-            error.add_note(f"Pillow and DALI decode each file of the batches in work: {', '.join(paths)}")
-            raise error
-
-    def _decodes(self, path: Path) -> bool:
-        return decodes(path, self._resources, self._options)
-
-    def _copied(self, index: int, image: Image.Image) -> Path:
-        """Writes ``image`` where DALI can read it; raises DataError where there is no room."""
-        if self._folder is None:
-            self._folder = tempfile.TemporaryDirectory(prefix="debiaspl-")
-        path = Path(self._folder.name, f"{index}.png")
-        try:
-            image.save(path, compress_level=1)
-        except OSError as error:
-            raise DataError(
-                f"Cannot write {path}, a copy of {readable(self._listing.path(index))} that DALI reads: {error}. "
-                "Make room there, or set TMPDIR to another folder."
-            ) from error
-        return path
+            if not self._refused.issuperset(indices := draws.index.tolist()):
+                self._refused.update(indices)
+                return
+        paths = [str(self._listing.path(index)) for draws in suspects for index in draws.index.tolist()]
+        error.add_note(f"Pillow decodes each file of the batches in work: {', '.join(paths)}")
+        raise error
 
 
 def _augment(strong: Tensor, op: NDArray[np.uint8], level: NDArray[np.int8], threads: int) -> None:

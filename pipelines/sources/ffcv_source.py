@@ -8,7 +8,6 @@ two sources run at the same time, numba's default layer aborts the process when 
 one batch need not wait for the slowest slice of the batch before.
 """
 
-import io
 import os
 from collections import deque
 from collections.abc import Iterator
@@ -206,7 +205,7 @@ class FfcvSource(BaseSource):
         marker, which ImageNet has.
         """
         try:
-            image = pillow.decode_file(io.BytesIO(jpeg))
+            image = pillow.decode_content(jpeg)
         except OSError as error:
             return f"{error} (as stored in {self._beton.path}, which is to be converted again)"
         return image if image.size == size else f"it has {image.size} pixels, but {size} are stated"

@@ -18,10 +18,13 @@ from pipelines.samples.listing import list_images
 from pipelines.sources.options import Resources
 from pipelines.views import TrainingViews
 from tests.support.damaged_files import FILES, count_outcomes
+from tests.support.image_kinds import SIDE
 from tests.support.images import mixed_data
+from tests.support.judged_images import assert_alike, judged, written
 from tests.support.killed_conversion import assert_kills_do_not_matter
 from tests.support.killed_rank import launch
 from tests.support.leaks import assert_nothing_grows
+from tests.support.mutated_jpegs import mutated
 from tests.support.oracle_cases import CHOICES, FLOAT32, FLOAT64, check, draw
 from tests.support.published_habits import VARIANTS, assert_equal_steps
 from tests.support.runs import arguments, assert_same_bits, without_speed
@@ -71,6 +74,12 @@ def test_five_hundred_damaged_copies(make, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     outcomes = count_outcomes(make(tmp_path), copies=500, seed=1)
     assert outcomes == (0, 500) or outcomes.refused > 250
+
+
+def test_a_thousand_mutated_jpegs_are_accepted_and_refused_alike(tmp_path):
+    found = judged(written(tmp_path, mutated(1000, seed=1)), tmp_path / "mutated.beton", SIDE)
+    assert 200 < len(found["torchvision"]) < 800
+    assert_alike(found)
 
 
 def test_two_thousand_random_views_equal_pillow():

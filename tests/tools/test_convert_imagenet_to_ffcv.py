@@ -55,6 +55,7 @@ def test_the_sidecar_says_what_the_file_was_made_of(data: Path) -> None:
         "mode": "jpeg",
         "raw_share": 0.5,
         "check": "header",
+        "pixels_per_byte": 1000,
         "filter": "LANCZOS",
         "shard": None,
         "flat": False,
