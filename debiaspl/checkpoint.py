@@ -146,10 +146,11 @@ def _misfit(content: Mapping[str, Any], state: State) -> str:
         "momentum": dict(enumerate(parameters)),
         "p̂ and counts": {"phat": state.phat, "pseudo_labels": state.pseudo_labels},
     }
-    try:
-        buffers = {number: slot["momentum_buffer"] for number, slot in content["optimizer"]["state"].items()}
-    except (TypeError, KeyError, AttributeError):
+    optimizer = content["optimizer"]
+    slots = optimizer.get("state") if isinstance(optimizer, Mapping) else None
+    if not isinstance(slots, Mapping) or not all(isinstance(slot, Mapping) for slot in slots.values()):
         return "its optimizer has no momentum"
+    buffers = {number: slot.get("momentum_buffer") for number, slot in slots.items()}
     found = {**content, "momentum": buffers, "p̂ and counts": content}
     for part, tensors in expected.items():
         if problem := _differing(found[part], tensors, exactly=part != "p̂ and counts"):

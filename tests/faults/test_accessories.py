@@ -102,7 +102,7 @@ def test_a_report_on_the_first_weights_that_is_refused_is_said_once(few_data, tm
 
 
 def test_a_list_of_bad_files_that_is_refused_hides_nothing(few_data, tmp_path, capsys):
-    """This run ends with 2, whatever becomes of the list; its message stays one message, and names some of the files."""
+    """This run ends with 2 whatever becomes of the list, and its message stays one."""
     data, out = with_few_steps(few_data, tmp_path / "data"), tmp_path / "run"
     for path in sorted((data / "train").rglob("*.jpg"))[: NAMED + 5]:
         path.write_bytes(b"no longer a picture")
