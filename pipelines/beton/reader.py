@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pipelines.beton.decode_and_cut import Stored
 from pipelines.beton.format import ALLOC_TABLE_TYPE, METADATA_START, RAW, columns, read_tables, rows_and_table
 from pipelines.beton.sidecar import read_sidecar, sidecar_path
+from pipelines.beton.writer import tables_digest
 from pipelines.errors import DataError
 from pipelines.samples.listing import Listing
 
@@ -85,6 +86,8 @@ def beton_of(listing: Listing, path: Path | None) -> Beton:
                 raise DataError(f"{path} has {len(beton.content)} bytes, but {sidecar} says {stated['bytes']}.")
             if stated["fingerprint"] != listing.fingerprint:
                 raise DataError(f"{path} was made from other files than those in {root}.")
+            if stated["tables_sha256"] != tables_digest(path):
+                raise DataError(f"The tables of {path} are damaged: they are not those that were converted.")
         else:
             # Still usable (only the .beton was copied, say), but two listings can agree in what is left to compare.
             warnings.warn(f"{sidecar} is missing: {path} is compared by its count and labels only.", stacklevel=3)
