@@ -186,7 +186,7 @@ def test_a_tiff_with_an_orientation_trains_alike_with_dali_and_torchvision(few_d
     Image.open(min(folder.iterdir())).resize((30, 20)).save(folder / "zz.tif", exif=turned)
     csv = data / "indexes/unlabeled.csv"
     lines = csv.read_text().splitlines()
-    lines[1:] = lines[1:-1] + [str(sum(path.is_file() for path in (data / "train").rglob("*.*")) - 1)]
+    lines[1:] = [*lines[1:-1], str(sum(path.is_file() for path in (data / "train").rglob("*.*")) - 1)]
     csv.write_text("\n".join(lines) + "\n")
     command = [*TRAIN, *quick(data, tmp_path / "run"), "--pipeline", "dali"]
     done = run(command)

@@ -125,7 +125,8 @@ def _restructure(part: Any, draw: random.Random) -> None:
         return
     key = draw.choice(keys)
     if isinstance(part[key], dict | list) and part[key] and draw.random() < 0.8:
-        return _restructure(part[key], draw)
+        _restructure(part[key], draw)
+        return
     match draw.randrange(8):
         case 0:
             del part[key]
@@ -135,7 +136,6 @@ def _restructure(part: Any, draw: random.Random) -> None:
             part[draw.choice(("new", 7, "scaler"))] = draw.choice((1, {"a": 1}, torch.zeros(1)))
         case _:
             part[key] = _another(part[key], draw)
-    return None
 
 
 def _another(value: Any, draw: random.Random) -> Any:
