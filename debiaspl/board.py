@@ -1,12 +1,22 @@
-"""TensorBoard's event file of a run: made anew from the records at each start, so that both always say the same."""
+"""TensorBoard's event file of a run: made anew from the records at each start, so that both always say the same.
 
+Each event is written where it is added: a thread of its own, as TensorBoard's writer has one, can only die of a full
+disk with a traceback.
+"""
+
+import os
+import socket
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch.utils.tensorboard import SummaryWriter
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.summary.writer.record_writer import RecordWriter
+from torch.utils.tensorboard import summary
 
 from debiaspl.records import Record
 
@@ -22,31 +32,42 @@ class Board:
     def __init__(self, folder: Path, records: Sequence[Record], step: int) -> None:
         """Scalars come from ``records``; pictures and texts up to ``step`` from the event files that there are."""
         others = [event for path in sorted(folder.glob(_EVENTS)) for event in _pictures_and_texts(path, step)]
+        folder.mkdir(parents=True, exist_ok=True)
         for path in folder.glob(_EVENTS):
             path.unlink()
-        self._writer = SummaryWriter(str(folder))
-        for record in records:
-            self.add(record)
-        for event in others:
-            self._writer._get_file_writer().add_event(event, event.step, event.wall_time)
-        self._writer.flush()
+        now = time.time()
+        name = _EVENTS.replace("*", f"{now:010.0f}.{socket.gethostname()}.{os.getpid()}")
+        self._writer = RecordWriter((folder / name).open("wb"))
+        self._write(Event(wall_time=now, file_version="brain.Event:2"), *map(_scalars, records), *others)
 
     def add(self, record: Record) -> None:
         """Adds a record's values as scalars."""
-        for name, value in record.values.items():
-            self._writer.add_scalar(name, value, record.step, walltime=record.time or None)
+        self._write(_scalars(record))
 
     def picture(self, name: str, pixels: NDArray[np.uint8], step: int) -> None:
         """Adds a picture, uint8 [h, w, 3]."""
-        self._writer.add_image(name, pixels, step, dataformats="HWC")
+        picture = summary.image(name, pixels, dataformats="HWC")
+        self._write(Event(wall_time=time.time(), step=step, summary=picture))
 
     def text(self, name: str, lines: Sequence[str], step: int) -> None:
         """Adds lines as they are: indented, they are no Markdown."""
-        self._writer.add_text(name, "\n".join(f"    {line}" for line in lines), step)
+        text = summary.text(name, "\n".join(f"    {line}" for line in lines))
+        self._write(Event(wall_time=time.time(), step=step, summary=text))
 
     def close(self) -> None:
-        """Writes what waits."""
+        """Closes the file."""
         self._writer.close()
+
+    def _write(self, *events: Event) -> None:
+        """Raises OSError where the disk refuses them."""
+        for event in events:
+            self._writer.write(event.SerializeToString())
+        self._writer.flush()
+
+
+def _scalars(record: Record) -> Event:
+    values = [Summary.Value(tag=name, simple_value=value) for name, value in record.values.items()]
+    return Event(wall_time=record.time or time.time(), step=record.step, summary=Summary(value=values))
 
 
 def _pictures_and_texts(path: Path, step: int) -> list[Any]:

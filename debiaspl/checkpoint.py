@@ -1,6 +1,7 @@
 """What a checkpoint holds: everything that shapes the next step, checked whole before any of it is loaded."""
 
 import dataclasses
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -122,6 +123,7 @@ def _require_parts(path: Path, content: Mapping[str, Any]) -> None:
     if missing:
         raise CheckpointError(f"{path} lacks {', '.join(missing)}: it is damaged, or of another program.")
     try:
+        json.dumps(content["recipe"], sort_keys=True)  # TypeError for tensors, and for keys that are no text
         restored(content["recipe"])
         science, progress = content["recipe"]["science"], Progress(**content["progress"])
         accuracies = [row for rows in (progress.best, progress.last) for row in rows.values()]
@@ -147,10 +149,11 @@ def _misfit(content: Mapping[str, Any], state: State) -> str:
         "momentum": dict(enumerate(parameters)),
         "p̂ and counts": {"phat": state.phat, "pseudo_labels": state.pseudo_labels},
     }
-    try:
-        buffers = {number: slot["momentum_buffer"] for number, slot in content["optimizer"]["state"].items()}
-    except (TypeError, KeyError, AttributeError):
+    optimizer = content["optimizer"]
+    slots = optimizer.get("state") if isinstance(optimizer, Mapping) else None
+    if not isinstance(slots, Mapping) or not all(isinstance(slot, Mapping) for slot in slots.values()):
         return "its optimizer has no momentum"
+    buffers = {number: slot.get("momentum_buffer") for number, slot in slots.items()}
     found = {**content, "momentum": buffers, "p̂ and counts": content}
     for part, tensors in expected.items():
         if problem := _differing(found[part], tensors, exactly=part != "p̂ and counts"):
@@ -181,7 +184,7 @@ def _differing(found: Any, expected: Mapping[Any, Tensor], *, exactly: bool) -> 
 
 
 def _misfit_of_scaler(saved: Any) -> str:
-    if not saved:
+    if saved is None or saved == {}:
         return ""
     names = {"scale", "growth_factor", "backoff_factor", "growth_interval", "_growth_tracker"}
     numbers = isinstance(saved, dict) and all(type(value) in (int, float) for value in saved.values())

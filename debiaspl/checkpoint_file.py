@@ -66,7 +66,7 @@ def unpacked(data: bytes, name: object) -> dict[str, Any]:
             f"{name} cannot be read as a checkpoint ({type(error).__name__}: damaged, or it holds more than tensors)."
         ) from error
     form = content.get("format") if isinstance(content, dict) else None
-    if form not in range(1, FORMAT + 1):
+    if type(form) is not int or form not in range(1, FORMAT + 1):
         raise CheckpointError(f"{name} is not a checkpoint of this program (formats 1 to {FORMAT}).")
     if form != 1 and not sealed:
         raise CheckpointError(f"{name} is damaged: the checksum at its end is gone.")

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from debiaspl import records
 from debiaspl.accessories import Accessories
 from debiaspl.checkpoint import Progress
-from debiaspl.records import Records
+from debiaspl.records import Record, Records
 from pipelines import console
 
 if TYPE_CHECKING:
@@ -116,10 +116,17 @@ class Logbook:
             made = self._board is None
             board, self._board = self._board, None  # it is of no use any more once it has failed
             self._board_again = time.monotonic() + _AGAIN
-            board = board or Board(self._folder / "tensorboard", self._written.read()[0], self._step)
+            board = board or Board(self._folder / "tensorboard", self._recorded(), self._step)
             if not (made and recorded):
                 write(board)
             self._board = board
+
+    def _recorded(self) -> list[Record]:
+        """Returns all records; none where their file cannot be read, which was said when it was opened."""
+        try:
+            return self._written.read()[0]
+        except OSError:
+            return []
 
     def _at_the_bar(self, move: Callable[[], object]) -> None:
         try:

@@ -64,16 +64,6 @@ class StopRequest:
             os._exit(128 + number)
 
 
-def end_in_words() -> None:
-    """Makes Ctrl-C end this process at once with a sentence, except while a ``StopRequest`` listens."""
-
-    def end(number: int, frame: FrameType | None) -> None:
-        _tell("\ninterrupted: no training is under way, so there is nothing to save\n")
-        os._exit(128 + number)
-
-    signal.signal(signal.SIGINT, end)
-
-
 def _tell(line: str) -> None:
     """Writes to the terminal without the streams of Python, which the interrupted code may hold."""
     try:

@@ -8,10 +8,11 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from debiaspl.signals import end_in_words
+from debiaspl import startup
 
 if __name__ == "__main__":
-    end_in_words()  # already while the rest is imported
+    startup.answer_interrupts()
+
 from debiaspl import recipes
 from debiaspl.accessories import Accessories
 from debiaspl.config import Recipe

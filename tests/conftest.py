@@ -11,6 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.support.runs import with_few_steps
+
 ROOT = Path(__file__).parents[1]
 PER_CLASS = 20
 PNG = "bee colony/image 03.jpeg"
@@ -116,3 +118,9 @@ def demo_data(tmp_path_factory: pytest.TempPathFactory, load_script: Callable[[s
     arguments = [word for option in sizes.items() for word in option]
     assert load_script("tools/make_demo_data.py").main(["--out", str(out), *arguments]) == 0
     return out
+
+
+@pytest.fixture(scope="session")
+def few_data(demo_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo's data with three steps an epoch. Tests read it only."""
+    return with_few_steps(demo_data, tmp_path_factory.mktemp("few") / "demo")

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pipelines.beton.decode_and_cut import Stored
 from pipelines.beton.format import ALLOC_TABLE_TYPE, METADATA_START, RAW, columns, read_tables, rows_and_table
 from pipelines.beton.sidecar import read_sidecar, sidecar_path
+from pipelines.beton.writer import tables_digest
 from pipelines.errors import DataError
 from pipelines.names import readable
 from pipelines.samples.listing import Listing
@@ -88,6 +89,8 @@ def beton_of(listing: Listing, path: Path | None) -> Beton:
                 )
             if stated["fingerprint"] != listing.fingerprint:
                 raise DataError(f"{readable(path)} was made from other files than those in {readable(root)}.")
+            if stated["tables_sha256"] != tables_digest(path):
+                raise DataError(f"The tables of {readable(path)} are damaged: they are not those that were converted.")
         else:
             # Still usable (only the .beton was copied, say), but two listings can agree in what is left to compare.
             names = readable(sidecar), readable(path)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -54,3 +55,23 @@ def without_speed(metrics: Path) -> list[dict]:
     """The records without what differs between two equal runs: speed, time and the checksum over both."""
     rows = [json.loads(line) for line in metrics.read_text().splitlines()]
     return [{k: v for k, v in row.items() if not k.startswith("speed/") and k not in ("time", "crc32")} for row in rows]
+
+
+STEPS, _MU = 3, 2
+"""Steps of an epoch of ``quick`` on the data of ``with_few_steps``, and unlabeled images per labeled one."""
+
+
+def with_few_steps(data: Path, copy: Path) -> Path:
+    """Copies the demo's data with so few unlabeled images that an epoch has STEPS steps; returns the copy."""
+    shutil.copytree(data, copy)
+    csv = copy / "indexes/unlabeled.csv"
+    rows = STEPS * find("demo").science.labeled_batch * _MU
+    csv.write_text("\n".join(csv.read_text().splitlines()[: 1 + rows]) + "\n")
+    return copy
+
+
+def quick(data: Path, out: Path, *more: str, epochs: int = 1) -> list[str]:
+    """The arguments of a run of few steps, with small batches of its evaluation."""
+    sets = (f"science.epochs={epochs}", "science.warmup_epochs=0", f"science.mu={_MU}")
+    sets += ("engine.threads=1", "engine.eval_batch=20")
+    return arguments(data, out, *(word for assignment in sets for word in ("--set", assignment)), *more)
