@@ -18,10 +18,10 @@ from pipelines import open_source
 from pipelines.augment import gpu
 from pipelines.augment.policy import plan
 from pipelines.errors import DataError
-from pipelines.feed import Feed
 from pipelines.names import readable
 from pipelines.order import Stream, TrainingOrder
 from pipelines.samples.listing import Listing
+from pipelines.sources.feed import Feed
 from pipelines.sources.options import FfcvOptions, Resources
 from pipelines.views import TrainingViews
 

@@ -1,5 +1,7 @@
 """Flags on which all ranks of a run agree without waiting for each other: each step's are read one step later."""
 
+from typing import Any
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -14,8 +16,8 @@ class Agreement:
     """
 
     def __init__(self, ranks: Ranks) -> None:
-        self._group = dist.new_group(backend="gloo") if ranks.world > 1 else None
-        self._sent: tuple[Tensor, dist.Work] | None = None
+        self._group: Any = dist.new_group(backend="gloo") if ranks.world > 1 else None
+        self._sent: tuple[Tensor, Any] | None = None  # with the message's handle
 
     def exchange(self, *flags: bool) -> tuple[bool, ...]:
         """Sends this rank's flags; returns which of those of the call before any rank had set (none at first)."""

@@ -143,7 +143,7 @@ def _require_parts(path: Path, content: Mapping[str, Any]) -> None:
 def _misfit(content: Mapping[str, Any], state: State) -> str:
     """Returns why the tensors cannot be those of ``state``; empty where they can."""
     parameters = list(state.student.parameters())
-    expected = {
+    expected: dict[str, Mapping[Any, Tensor]] = {
         "student": state.student.state_dict(),
         "teacher": state.teacher.state_dict(),
         "momentum": dict(enumerate(parameters)),

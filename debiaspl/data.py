@@ -14,12 +14,12 @@ from debiaspl.distributed import Ranks
 from pipelines import open_source
 from pipelines.batch import Source
 from pipelines.errors import DataError, UserError, first_few
-from pipelines.feed import Feed
 from pipelines.names import readable
 from pipelines.order import EvaluationOrder, Stream, TrainingOrder
 from pipelines.samples.bad_files import BadFiles
 from pipelines.samples.listing import Listing, list_images
 from pipelines.samples.split import NoClipTargets, Split, find_file, read_split
+from pipelines.sources.feed import Feed
 from pipelines.sources.options import Resources
 
 

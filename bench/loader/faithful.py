@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pipelines.batch import Views
 from pipelines.errors import DataError
-from pipelines.feed import Feed
+from pipelines.sources.feed import Feed
 
 _LEVELS = 4.0
 """Mean grey levels by which a picture may differ; another resizing filter stays below, another crop far above."""

@@ -10,8 +10,8 @@ from bench.loader import bars, page_cache
 from bench.measure import Contestant, Measurement, Spread, measure
 from bench.report import Section, ratio
 from bench.report.bars import Judged
-from pipelines.feed import Feed
 from pipelines.samples.listing import Listing, list_images
+from pipelines.sources.feed import Feed
 
 _LARGE_ROUNDS = 3
 """Rounds at most over ten times the data, each of which takes eleven times as long as the other tables' rounds."""

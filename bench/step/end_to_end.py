@@ -20,8 +20,8 @@ from bench.report import Section
 from bench.report.bars import Judged, verdict
 from bench.report.contents import Cells
 from bench.step.contestants import OurStep, Run, repeated
-from pipelines.feed import Feed
 from pipelines.samples.listing import Listing
+from pipelines.sources.feed import Feed
 from pipelines.views import TrainingViews
 
 LOADER, ALONE, TOGETHER = "loader alone", "step alone, resident data", "end to end"

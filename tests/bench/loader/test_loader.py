@@ -24,8 +24,8 @@ from bench.yardsticks.published_loader import PublishedLoader
 from pipelines import errors
 from pipelines.batch import Views
 from pipelines.errors import DataError
-from pipelines.feed import Feed
 from pipelines.samples.listing import Listing, list_images
+from pipelines.sources.feed import Feed
 
 
 @pytest.fixture(scope="module")

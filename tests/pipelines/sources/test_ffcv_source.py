@@ -23,9 +23,9 @@ from pipelines.augment import gpu
 from pipelines.batch import Views
 from pipelines.beton.turbojpeg import Decoder
 from pipelines.errors import DataError
-from pipelines.feed import Feed
 from pipelines.order import Draws, EvaluationOrder, Order, Stream, TrainingOrder
 from pipelines.samples.listing import Listing, list_images
+from pipelines.sources.feed import Feed
 from pipelines.sources.options import FfcvOptions, Resources
 from pipelines.sources.torchvision_source import TorchvisionSource
 from pipelines.views import EvaluationView, TrainingViews

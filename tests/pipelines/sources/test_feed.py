@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pipelines.batch import Batch, Source, Views
-from pipelines.feed import Feed
+from pipelines.sources.feed import Feed
 from tests.support.leaks import comes_true
 
 
