@@ -171,8 +171,7 @@ class Engine:
     unlabeled: str = ""
     """Folder, below the data root, of unlabeled images at any depth: all of them instead of unlabeled_csv's."""
     clip_file: str = ""
-    """CLIP predictions below the data root, one row per row of unlabeled_csv (or image of the folder 'unlabeled', by
-    path); empty: that CSV's own columns."""
+    """CLIP predictions below the data root, a row per unlabeled image in its order; empty: unlabeled_csv's columns."""
     train_beton: str = "ffcv/train.beton"
     """ffcv: the converted training images, below the data root."""
     unlabeled_beton: str = ""
@@ -180,8 +179,7 @@ class Engine:
     val_beton: str = "ffcv/val.beton"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """What convolutions and matrix products compute in; auto: bfloat16 on a GPU, float32 on the CPU. float16, for GPUs
-    without bfloat16, scales the loss and skips steps whose gradients overflow."""
+    """What the networks compute in; auto: bfloat16 on a GPU, else float32. float16 skips steps that overflow."""
     compile: Literal["auto", "on", "off", "cuda-graphs"] = "auto"
     """torch.compile of the two passes; auto: on a GPU. cuda-graphs: replayed, too (not run on a GPU yet)."""
     deterministic: bool = False
