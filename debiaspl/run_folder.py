@@ -42,9 +42,9 @@ class RunFolder:
                 probe.flush()
         except OSError as error:
             self.close()
+            reason = "there is a file of that name" if isinstance(error, FileExistsError) else error.strerror or error
             raise UserError(
-                f"The run's folder {readable(path)} cannot be written: {error.strerror or error}. Name another "
-                "with --out."
+                f"The run's folder {readable(path)} cannot be written: {reason}. Name another with --out."
             ) from error
         self._clear()
 
