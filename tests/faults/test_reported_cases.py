@@ -45,7 +45,7 @@ def test_an_epochs_work_survives_a_damaged_validation_image(few_data, tmp_path, 
     assert after["progress"]["last"]["student"]["epoch"] == 1
 
 
-@pytest.mark.parametrize("name", ["3_$x^$", "3_[/red]", "3_\x1b[31m", "3_<b>&", "3_\udcff"])
+@pytest.mark.parametrize("name", ["3_$x^$", "3_[red]", "3_\x1b[31m", "3_<b>&", "3_\udcff"])
 def test_a_class_may_have_any_name(few_data, tmp_path, capsys, name):
     data = tmp_path / "data"
     shutil.copytree(few_data, data)
