@@ -196,7 +196,7 @@ def test_a_tiff_with_an_orientation_trains_alike_with_dali_and_torchvision(few_d
 
 @pytest.mark.parametrize("folder", ["[/old]", "[v2]"])
 def test_brackets_in_a_path_are_shown_as_they_are(tmp_path, folder):
-    (tmp_path / folder).mkdir()
+    (tmp_path / folder).mkdir(parents=True)  # "[/old]" is a folder in a folder
     path = tmp_path / folder / "w.pth"
     torch.save(build_state(small_recipe(Path("data")), 10, Ranks()).student.trunk.state_dict(), path)
     words = ["tools/import_checkpoint.py", str(path), "--arch", "resnet8-small", "--size", "16"]
