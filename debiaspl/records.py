@@ -10,6 +10,7 @@ from typing import NamedTuple
 from pipelines.files import replacing
 
 NAME = "metrics.jsonl"
+_CHECKSUM = b'"crc32"'
 _MOST_BYTES = 1 << 31
 """A larger file is not one that this program wrote."""
 
@@ -42,7 +43,10 @@ class Records:
             return [], 0
         if not self.path.is_file() or self.path.stat().st_size > _MOST_BYTES:
             raise OSError(f"{self.path} is not a file of records")
-        found = [_record(line) for line in self.path.read_bytes().split(b"\n") if line]
+        lines = [line for line in self.path.read_bytes().split(b"\n") if line]
+        # The version before wrote no checksums: its lines come first, and a later one has lost its own.
+        plain = next((at for at, line in enumerate(lines) if _CHECKSUM in line), len(lines))
+        found = [_record(line) if at < plain or _CHECKSUM in line else None for at, line in enumerate(lines)]
         records = [record for record in found if record is not None]
         return records, len(found) - len(records)
 
