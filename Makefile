@@ -22,7 +22,7 @@ endif
 test: lint  ## the tests
 	$(PYTHON) -m pytest
 
-soak: setup  ## long counts (about ten minutes); writes bench/reports/soak_…md
+soak: setup  ## long counts (up to half an hour); writes bench/reports/soak_…md
 	$(PYTHON) tests/soak/run.py
 
 bench: setup  ## pixels of every pipeline, ways to resize, the loader with all its tables, the step, ranks, conversion

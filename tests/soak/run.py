@@ -34,7 +34,8 @@ def main() -> int:
         results = Path(folder, "results.xml")
         here = Path(__file__).parent
         status = subprocess.run(
-            [sys.executable, "-m", "pytest", "-m", "soak", f"--junitxml={results}", here], check=False
+            [sys.executable, "-m", "pytest", "-m", "soak", "-o", "junit_family=xunit1", f"--junitxml={results}", here],
+            check=False,
         ).returncode
         cases = list(ElementTree.parse(results).iter("testcase"))
     publish(report(cases, made.ended()), REPORTS)
