@@ -95,11 +95,22 @@ def join(device: str) -> Ranks:
     on = torch.device(device, launched.local_rank) if device == "cuda" else torch.device("cpu")
     if launched.world > 1 and not dist.is_initialized():
         try:
-            dist.init_process_group("nccl" if device == "cuda" else "gloo")
+            _meet("nccl" if device == "cuda" else "gloo", launched)
         except (RuntimeError, ValueError) as error:  # torch's DistError is a RuntimeError
             place = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
             raise UserError(f"The other ranks cannot be met at MASTER_ADDR:MASTER_PORT={place}: {error}") from error
     return Ranks(launched.rank, launched.world, launched.local_world, on)
+
+
+def _meet(backend: str, launched: "_Launched") -> None:
+    """Makes the process group in a part of the launcher's store that no earlier attempt has written to.
+
+    torchrun keeps its store when it restarts the ranks, and torch does not: it would meet the addresses of dead ones.
+    """
+    store, _, _ = next(dist.rendezvous("env://", launched.rank, launched.world))
+    attempt = f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
+    own = dist.PrefixStore(attempt, store)
+    dist.init_process_group(backend, store=own, rank=launched.rank, world_size=launched.world)
 
 
 class _Launched(NamedTuple):

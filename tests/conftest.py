@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -12,6 +13,9 @@ import torch
 from PIL import Image
 
 from tests.support.runs import with_few_steps
+
+# A shell's background job ignores Ctrl-C, and so would every process that its tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).parents[1]
 PER_CLASS = 20
