@@ -48,7 +48,8 @@ class TrainingData:
             met = torch.zeros(len(listing), device=ranks.device)
             met[list(bad_files.known)] = 1
             bad_files.learn(ranks.sum_(met).nonzero().flatten().tolist())
-            names += [f"{listing.path(index)}: {reason}" for index, reason in sorted(bad_files.known.items())]
+            known = sorted(bad_files.known.items())
+            names += [readable(f"{listing.path(index)}: {reason}") for index, reason in known]
         return names
 
 
@@ -140,8 +141,8 @@ def open_validation(recipe: Recipe, validation: Listing, ranks: Ranks) -> Valida
 
 def open_labeled(recipe: Recipe, split: Split, ranks: Ranks) -> Source:
     """Opens this rank's share of the readable labeled images in the evaluation view: the bank of a kNN evaluation."""
-    readable = np.setdiff1d(split.labeled, [*split.listing.bad])
-    order = EvaluationOrder(readable, batch=recipe.engine.eval_batch, rank=ranks.rank, world=ranks.world)
+    whole = np.setdiff1d(split.labeled, [*split.listing.bad])
+    order = EvaluationOrder(whole, batch=recipe.engine.eval_batch, rank=ranks.rank, world=ranks.world)
     recipe = replace(recipe, ffcv=replace(recipe.ffcv, cache="page"))  # a few, read once
     own, view = _resources(recipe, recipe.engine.train_beton, ranks), recipe.science.evaluation_view
     return open_source(recipe.engine.pipeline, split.listing, order, view, own, recipe.source_options)

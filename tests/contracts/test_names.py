@@ -14,8 +14,6 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from pipelines.names import readable
 from tests.support.runs import run, without_speed
 
-pytest.importorskip("ffcv", reason="the converter writes with ffcv: pip install -e '.[ffcv]'")
-
 UNICODE = "[bold] $x^$ \x1b[31m\x07\n=é"
 ODD = UNICODE + os.fsdecode(b"\xff")
 CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")  # a bar's carriage returns are its own
