@@ -8,6 +8,8 @@ from typing import NamedTuple
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch._C._distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 from pipelines.errors import UserError
 
@@ -107,9 +109,9 @@ def _meet(backend: str, launched: "_Launched") -> None:
 
     torchrun keeps its store when it restarts the ranks, and torch does not: it would meet the addresses of dead ones.
     """
-    store, _, _ = next(dist.rendezvous("env://", launched.rank, launched.world))
+    store, _, _ = next(rendezvous("env://", launched.rank, launched.world))
     attempt = f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
-    own = dist.PrefixStore(attempt, store)
+    own = PrefixStore(attempt, store)
     dist.init_process_group(backend, store=own, rank=launched.rank, world_size=launched.world)
 
 
