@@ -5,6 +5,8 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from pipelines import files
+
 LABELED, UNLABELED = 8, 40
 """Images of each stream in a step, as in recipe imagenet-1p."""
 STEP = LABELED + UNLABELED
@@ -37,11 +39,7 @@ def cores() -> int:
 
 def cache_folder() -> Path:
     """Returns the folder that keeps the bench's own images unless --corpus names another one."""
-    try:
-        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    except RuntimeError:
-        home = Path("/tmp")
-    return home / "debiaspl" / "bench"
+    return (files.cache_folder() or Path("/tmp/debiaspl")) / "bench"
 
 
 def add_images(parser: argparse.ArgumentParser) -> None:

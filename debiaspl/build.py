@@ -22,12 +22,12 @@ from pipelines.samples.split import Split
 
 @dataclass(frozen=True)
 class Learner:
-    """What is trained, and the step that trains it."""
+    """Holds what is trained, and the step that trains it."""
 
     state: State
     step: Step
     dtype: torch.dtype
-    """Of convolutions and matrix products, in training and evaluation."""
+    """The dtype that convolutions and matrix products compute in, when training and evaluating."""
     imported: Account | None
     """What became of each tensor of the weights file that the student's trunk started from, if there was one."""
 

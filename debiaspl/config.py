@@ -132,7 +132,7 @@ class Science:
 
     @property
     def labeled_views(self) -> TrainingViews:
-        """What is cut from each labeled image: one weak view."""
+        """Says what is cut from each labeled image: one weak view."""
         return TrainingViews(size=self.size, weak=1, strong=0, scale=self.crop_scale, flip=self.flip)
 
     @property

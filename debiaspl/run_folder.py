@@ -1,7 +1,6 @@
 """The folder of one run: made and tried before anything is trained, and held by one run at a time."""
 
 import contextlib
-import errno
 import fcntl
 import json
 import os
@@ -14,13 +13,12 @@ from pathlib import Path
 from typing import IO
 
 from pipelines.errors import UserError
+from pipelines.files import NO_LOCKS
 from pipelines.names import readable
 
 _LOCK = ".lock"
 _UNFINISHED = re.compile(r"\..+\.(?:[0-9a-f]{16}|\d+)\.(?:pt|png|jsonl?|txt)")
 """Names that pipelines.files.replacing gives, and that the version before gave."""
-_NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
-"""What file systems say that have none (Lustre without flock, NFS without lockd)."""
 
 
 class RunFolder:
@@ -83,7 +81,7 @@ class RunFolder:
                 "--out."
             ) from error
         except OSError as error:
-            if error.errno not in _NO_LOCKS:
+            if error.errno not in NO_LOCKS:
                 raise
         self._lock.truncate()
         started = time.strftime("%Y-%m-%d %H:%M:%S")

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 _AT_ONCE = 1 << 20
+NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP})
+"""What file systems say that have no locks (Lustre without flock, NFS without lockd)."""
 
 
 @contextmanager

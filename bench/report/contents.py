@@ -63,7 +63,7 @@ class Section:
     """The heading first."""
     note: str = ""
     raw: dict[str, object] = field(default_factory=dict)
-    """What the table was made of, for the JSON."""
+    """Holds what the table was made of, for the JSON."""
 
 
 class Picture(NamedTuple):

@@ -28,7 +28,7 @@ class FromPillow(NamedTuple):
 
     @property
     def exact(self) -> bool:
-        """Whether the bytes are Pillow's."""
+        """Tells whether the bytes are Pillow's."""
         return self.largest == 0
 
 

@@ -20,7 +20,7 @@ from numba.core.caching import _Cache
 from numba.core.compiler import CompileResult
 from numba.core.serialize import dumps
 
-from pipelines.files import replacing
+from pipelines.files import cache_folder, replacing
 
 _PACKAGE = Path(__file__).parents[1]
 """``pipelines``: a kernel calls functions and takes constants of no other package (a test holds that)."""
@@ -45,9 +45,8 @@ def folders() -> list[Path]:
     if chosen := os.environ.get("NUMBA_CACHE_DIR"):
         return [Path(chosen, f"debiaspl_{own}")]
     found = [_PACKAGE / "__pycache__"]
-    with suppress(RuntimeError):  # this user has no home folder
-        user = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        found.append(Path(user, "debiaspl", "kernels", own))
+    if (user := cache_folder()) is not None:
+        found.append(user / "kernels" / own)
     return found
 
 

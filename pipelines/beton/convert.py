@@ -25,7 +25,7 @@ from pipelines.beton.session import FILES, Session, finished, unwritable
 from pipelines.beton.sidecar import Sidecar
 from pipelines.errors import DataError
 from pipelines.names import readable
-from pipelines.samples.folder_scan import scan_classes, scan_flat
+from pipelines.samples.folder_scan import scan_folder
 from pipelines.samples.listing import UNKNOWN, Listing
 
 _TASK = 16
@@ -43,13 +43,7 @@ def scan(root: Path, *, labeled: bool = True) -> Listing:
 
     Raises DataError for a folder without images.
     """
-    if not root.is_dir():
-        raise DataError(
-            f"There is no data folder {readable(root)}. It should hold "
-            f"{'one folder per class with ' if labeled else ''}images; "
-            "name another with --data."
-        )
-    found = scan_classes(str(root)) if labeled else scan_flat(str(root))
+    found = scan_folder(root, labeled, "name another with --data.")
     nothing = np.zeros(len(found.names), np.int32)
     labels = found.labels if labeled else np.full(len(found.names), UNKNOWN, np.int64)
     return Listing(root, found.classes, found.names, labels, nothing, nothing)

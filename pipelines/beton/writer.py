@@ -5,7 +5,6 @@ of an uninterrupted one. No sample crosses a page's border, as in FFCV's files. 
 larger it doubles until the sample fits, which breaks nothing before it, since large pages end where small ones do.
 """
 
-import errno
 import fcntl
 import hashlib
 import os
@@ -29,6 +28,7 @@ from pipelines.beton.format import (
 )
 from pipelines.beton.one_image import Status
 from pipelines.errors import DataError
+from pipelines.files import NO_LOCKS
 from pipelines.names import readable
 from pipelines.samples.image_header import Buffer
 
@@ -50,8 +50,6 @@ RECORD = np.dtype(
 """All that is known of one row: what the tables are made of, and the digests that --verify compares."""
 _MOST_BUFFERS = 512
 """Less than the system's limit on the parts of one write."""
-_NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
-"""What file systems say that have none (Lustre without flock, NFS without lockd)."""
 
 
 class Place(NamedTuple):
@@ -73,7 +71,7 @@ class BetonWriter:
             os.close(self.descriptor)
             raise DataError(f"Another conversion is writing {readable(path)}. Wait for it, or stop it.") from error
         except OSError as error:
-            if error.errno not in _NO_LOCKS:
+            if error.errno not in NO_LOCKS:
                 os.close(self.descriptor)
                 raise
             console.say(

@@ -6,6 +6,7 @@ Of each class, what was found is packed as soon as it is complete: a listing may
 import os
 import stat
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -47,6 +48,19 @@ class _Packed(NamedTuple):
     names: bytes  # as in Paths
     bytes: NDArray[np.int64]
     times: NDArray[np.int64]
+
+
+def scan_folder(root: Path, labeled: bool, remedy: str) -> Scan:
+    """Returns what ``scan_classes`` finds in ``root``, or ``scan_flat`` unless ``labeled``.
+
+    Raises DataError as they do, and where there is no such folder: its message ends with the ``remedy``.
+    """
+    if not root.is_dir():
+        raise DataError(
+            f"There is no data folder {readable(root)}. It should hold "
+            f"{'one folder per class with ' if labeled else ''}images; {remedy}"
+        )
+    return scan_classes(str(root)) if labeled else scan_flat(str(root))
 
 
 def scan_classes(root: str) -> Scan:

@@ -18,7 +18,7 @@ from pipelines import console
 from pipelines.errors import DataError, first_few
 from pipelines.names import readable
 from pipelines.samples import listing_cache
-from pipelines.samples.folder_scan import Scan, scan_classes, scan_flat
+from pipelines.samples.folder_scan import Scan, scan_folder
 from pipelines.samples.image_header import PIXELS_PER_BYTE, find_absurd, read_sizes
 from pipelines.samples.path_table import Paths
 
@@ -88,13 +88,8 @@ def list_images(
 
     Raises DataError where a folder is missing, empty or unreadable, or (``on_bad="raise"``) a file is no image.
     """
-    if not root.is_dir():
-        raise DataError(
-            f"There is no data folder {readable(root)}. It should hold "
-            f"{'one folder per class with ' if labeled else ''}images; "
-            "name another with --data, or make the demo's with: python tools/make_demo_data.py"
-        )
-    scan = scan_classes(str(root)) if labeled else scan_flat(str(root))
+    remedy = "name another with --data, or make the demo's with: python tools/make_demo_data.py"
+    scan = scan_folder(root, labeled, remedy)
     widths, heights, bad = _sizes(root, scan, "classes" if labeled else "flat")
     absurd = find_absurd(str(root), scan.names, widths.astype(np.int64) * heights, scan.bytes, pixels_per_byte)
     widths[list(absurd)] = heights[list(absurd)] = 0
