@@ -34,8 +34,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """No test reads or writes the user's cache folders; the processes that tests start share the session's own."""
-    folder = tmp_path_factory.mktemp("cache")
+    """No test reads or writes the user's cache folders; all processes of a session of tests share its own."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # of all workers: kernels are compiled once
+    folder = folder / "cache"
+    folder.mkdir(exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder))
         patch.setenv("TORCHINDUCTOR_CACHE_DIR", str(folder / "inductor"))

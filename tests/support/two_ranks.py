@@ -1,14 +1,18 @@
-"""Steps on one of several gloo ranks: python -m tests.support.two_ranks RANK WORLD FOLDER COMPAT PRECISION.
+"""Steps on one gloo rank and on two, for each of CASES: python -m tests.support.two_ranks FOLDER.
 
-Rank 0 leaves everything that a step changes, and the metrics, in FOLDER/WORLD.pt. The ranks meet in a file, so that no
-port has to be free. PRECISION is float16, or float64 with the passes of float32.
+Rank 0 leaves everything that a step changes, and the metrics, in FOLDER/CASE/WORLD.pt. The ranks are forked from one
+process, which imports torch once, and meet in a file, so that no port has to be free.
 """
 
 import dataclasses
+import os
 import sys
+import traceback
 from pathlib import Path
+from typing import Any
 
 import torch
+import torch._dynamo  # which an optimizer imports: once, before the ranks are forked
 import torch.distributed as dist
 
 from debiaspl import checkpoint, distributed
@@ -19,9 +23,32 @@ from debiaspl.step import Step
 from tests.support.steps import CLASSES, HEAD, SMALL, arrays, batches, tables
 
 STEPS = 6
+CASES = {"upstream": ("upstream", "float64"), "paper": ("paper", "float64"), "overflow": ("paper", "float16")}
+"""Name → the method's variant, and float16, or float64 with the passes of float32."""
 
 
-def main(rank: int, world: int, folder: Path, compat: str, precision: str) -> None:
+def main(root: Path) -> int:
+    """Computes all cases; returns how many ranks failed."""
+    failures = 0
+    for name, (compat, precision) in CASES.items():
+        (root / name).mkdir()
+        children = [_forked(rank, world, root / name, compat, precision) for world in (1, 2) for rank in range(world)]
+        failures += sum(os.waitpid(child, 0)[1] != 0 for child in children)
+    return failures
+
+
+def _forked(*words: Any) -> int:
+    if child := os.fork():
+        return child
+    try:
+        _steps(*words)
+        os._exit(0)
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+
+
+def _steps(rank: int, world: int, folder: Path, compat: str, precision: str) -> None:
     torch.set_num_threads(1)
     if world > 1:
         dist.init_process_group("gloo", init_method=f"file://{folder / 'meeting'}", rank=rank, world_size=world)
@@ -68,4 +95,4 @@ def _agrees(ranks: Ranks, value: torch.Tensor) -> bool:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]), *sys.argv[4:])
+    sys.exit(main(Path(sys.argv[1])))

@@ -20,7 +20,7 @@ def test_a_tiny_run_leaves_a_report(tmp_path, capsys):
     assert "python -m bench ranks --arch resnet8-small --size 8" in raw.with_suffix(".md").read_text()
 
 
-def testarithmetic_of_a_ring():
+def test_arithmetic_of_a_ring():
     rows = {row[0]: row for row in arithmetic().rows}
     # 25,557,032 · 4 bytes · 14/8 = 178.9 MB over 20 GB/s
     assert float(rows["PCIe 4.0 x16, A100"][2]) == pytest.approx(8.94, abs=0.01)
