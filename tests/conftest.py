@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.support.forked_runs import ForkedRuns
 from tests.support.runs import with_few_steps
 
 # A shell's background job ignores Ctrl-C, and so would every process that its tests start.
@@ -26,7 +27,12 @@ GREY = "bee colony/image 05.JPG"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Hides the GPU from the tests, which say what holds on a CPU, unless those with the mark gpu are asked for."""
+    """Hides the GPU from the tests, which say what holds on a CPU, unless those with the mark gpu are asked for.
+
+    torch computes in one thread: two that wait for each other take ten times as long where something else runs.
+    """
+    torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start
     expression: str = config.getoption("markexpr")
     if "gpu" not in expression or "not gpu" in expression:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
@@ -132,3 +138,10 @@ def demo_data(tmp_path_factory: pytest.TempPathFactory, load_script: Callable[[s
 def few_data(demo_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demo's data with three steps an epoch. Tests read it only."""
     return with_few_steps(demo_data, tmp_path_factory.mktemp("few") / "demo")
+
+
+@pytest.fixture(scope="session")
+def forked() -> Iterator[ForkedRuns]:
+    """Starts training runs in forked processes."""
+    with ForkedRuns() as runs:
+        yield runs

@@ -1,19 +1,11 @@
-"""What the fault tests share: a process that forks their runs, and the end of a run that nothing disturbed."""
+"""What the fault tests share: the end of a run that nothing disturbed."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.forked_runs import ForkedRuns
 from tests.support.runs import quick
-
-
-@pytest.fixture(scope="session")
-def forked() -> Iterator[ForkedRuns]:
-    """Starts runs in forked processes."""
-    with ForkedRuns() as runs:
-        yield runs
 
 
 @pytest.fixture(scope="session")

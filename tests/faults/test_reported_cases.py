@@ -113,8 +113,7 @@ def as_another_user(folder: Path, command: list[str], **environment: str | None)
 
 
 @needs_another_user
-@pytest.mark.parametrize("pipeline", ["torchvision", "dali"])
-@pytest.mark.parametrize("home", [None, "/nonexistent"])
+@pytest.mark.parametrize(("pipeline", "home"), [("torchvision", None), ("dali", "/nonexistent")])
 def test_no_home_and_nowhere_to_cache(few_data, tmp_path, pipeline, home):
     if pipeline == "dali":
         pytest.importorskip("nvidia.dali")

@@ -5,7 +5,6 @@ import random
 import shutil
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,18 +22,12 @@ from tests.support.disturbed_runs import (
     assert_saved_and_resumed,
     every_stop,
 )
-from tests.support.forked_runs import PLACES, ForkedRuns, Moment
+from tests.support.forked_runs import PLACES, Moment
 from tests.support.runs import STEPS, quick, run
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(3600)]
 KILLS = 10
 """Moments for each pipeline and number of ranks."""
-
-
-@pytest.fixture(scope="module")
-def forked() -> Iterator[ForkedRuns]:
-    with ForkedRuns() as runs:
-        yield runs
 
 
 @pytest.fixture(scope="module")
