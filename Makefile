@@ -44,13 +44,13 @@ lint: setup  ## style and types
 
 setup: $(VENV)/.done
 
-# One install per state of pyproject.toml.
-$(VENV)/.done: pyproject.toml tools/install.sh
+# One install per state of pyproject.toml and constraints.txt.
+$(VENV)/.done: pyproject.toml constraints.txt tools/install.sh
 	tools/install.sh $(VENV) $(EXTRAS)
 	touch $@
 
 $(VENV)/.docs-done: $(VENV)/.done
-	$(VENV)/bin/pip install -q -e ".[docs]"
+	$(VENV)/bin/pip install -q -c constraints.txt -e ".[docs]"
 	touch $@
 
 clean:

@@ -69,10 +69,13 @@ def open_source(
 
     Raises DataError for an unknown name, MissingDependency where the pipeline's own package is not installed.
     """
+    from pipelines.augment import check  # imports Pillow, which --help need not wait for
+
     if name not in _SOURCES:
         raise DataError(f"There is no pipeline {name!r}; there are {', '.join(NAMES)}.")
     module, source, package, command = _SOURCES[name]
     with requires(package, command, f"The pipeline {name!r}"):
         opened = getattr(import_module(f"pipelines.sources.{module}"), source)
+    check.warn_of_other_bytes()
     built: Source = opened(listing, order, views, resources or Resources(), *([options] if options else []))
     return built

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Makes the virtual environment: tools/install.sh FOLDER EXTRAS. Called by the Makefile; safe to run again.
+# Makes the virtual environment, with the versions of constraints.txt: tools/install.sh FOLDER EXTRAS.
+# Called by the Makefile; safe to run again.
 set -euo pipefail
 venv=$1 extras=$2
 
@@ -26,12 +27,12 @@ fi
     echo "python3 cannot make a virtual environment; run: sudo apt-get install python3-venv" >&2
     exit 1
 }
-"$venv/bin/pip" install -q -e ".[$extras]"
+"$venv/bin/pip" install -q -c constraints.txt -e ".[$extras]"
 
-"$venv/bin/pip" install -q -e ".[dali]" ||
+"$venv/bin/pip" install -q -c constraints.txt -e ".[dali]" ||
     echo "DALI is left out: pip found no wheel for this machine. All but --pipeline dali works." >&2
 if have_headers; then
-    "$venv/bin/pip" install -q -e ".[ffcv]" ||
+    "$venv/bin/pip" install -q -c constraints.txt -e ".[ffcv]" ||
         echo "FFCV is left out: it did not build. All but --pipeline ffcv works." >&2
 else
     echo "FFCV is left out: its headers are missing. For --pipeline ffcv run: sudo apt-get install $packages && make -B setup" >&2
