@@ -46,6 +46,10 @@ SUBCOMMANDS = {
         "bench.demo",
         "accuracy of the demo over seeds: supervised, FixMatch, DebiasPL, and DebiasPL on each pipeline",
     ),
+    "gpu": (
+        "bench.gpu.run",
+        "what a GPU still has to prove, in ten minutes: equal bytes, damage, compilation, speed, memory, ranks",
+    ),
 }
 """Name → its module, and what it measures, for --help."""
 _DESCRIPTION = "Measures one thing on this machine, prints tables, and writes a report to bench/reports."
