@@ -1,10 +1,12 @@
-# make demo · test · soak · bench · docs · lint — each does its own set-up, which is skipped when done.
+# make demo · test · soak · bench · wheelhouse · docs · lint — each does its own set-up, which is skipped when done.
 VENV     := .venv
 PYTHON   := $(VENV)/bin/python
 EXTRAS   := dev,knn,clip,timm
 PIPELINE ?= dali
+PYTHON_VERSION ?= 3.12
+PLATFORM ?= manylinux_2_28_x86_64
 
-.PHONY: demo test soak bench docs lint setup clean
+.PHONY: demo test soak bench wheelhouse docs lint setup clean
 .DELETE_ON_ERROR:
 
 demo: setup  ## make the digits and train on them; PIPELINE=torchvision, dali or ffcv
@@ -32,6 +34,9 @@ bench: setup  ## pixels of every pipeline, ways to resize, the loader with all i
 	$(PYTHON) -m bench step
 	$(PYTHON) -m bench ranks
 	$(PYTHON) -m bench convert --memory 1000 10000 100000
+
+wheelhouse: setup  ## what python -m bench gpu needs beside torch, for a machine without registries
+	$(PYTHON) tools/make_wheelhouse.py --python-version $(PYTHON_VERSION) --platform $(PLATFORM)
 
 docs: $(VENV)/.docs-done  ## pages, reports and API reference as a site, build/site/docs/index.html; a warning is an error
 	$(PYTHON) -m sphinx -q -n -W --keep-going -b html -c docs . build/site

@@ -11,6 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 TOOLS = ["make_demo_data", "make_splits", "make_clip_targets", "import_checkpoint", "convert_imagenet_to_ffcv"]
+TOOLS += ["make_wheelhouse"]
 ENTRIES = [
     *(["-m", module] for module in ("debiaspl.train", "debiaspl.evaluate", "bench")),
     *([str(ROOT / "tools" / f"{tool}.py")] for tool in TOOLS),
