@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-import torchvision
 from torch import Tensor
 
 from bench.arguments import LABELED, UNLABELED
@@ -24,6 +23,10 @@ from debiaspl.models.eman import Eman
 from debiaspl.recipes import find
 from debiaspl.step import METRICS, State, Step, Tables
 from pipelines.batch import Batch, Views
+from pipelines.errors import requires
+
+with requires("torchvision", "pip install -e '.[dev]'", "python -m bench step"):
+    import torchvision
 
 CLASSES = 1000
 BARE = "bare torchvision loop"

@@ -13,10 +13,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
-from torchvision import transforms
 
 from bench.four_views import BatchedIndices
 from pipelines.augment import ops, pillow
+from pipelines.errors import requires
+
+with requires("torchvision", "pip install -e '.[dev]'", "The published-style loader"):
+    from torchvision import transforms
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 

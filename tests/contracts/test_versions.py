@@ -2,6 +2,7 @@
 
 import re
 import tomllib
+from importlib.metadata import requires
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,25 @@ def test_the_tested_version_lies_in_a_range_that_allows_others(package):
     specifier, version = WANTED[package].specifier, pinned()[package]
     assert version in specifier
     assert all(each.operator in (">=", "<", "!=") for each in specifier), "an exact version belongs in constraints.txt"
+
+
+def needed_by(package: str) -> set[str]:
+    """Names of all distributions that a package, as it is installed here, cannot do without."""
+    found, left = set[str](), [package]
+    while left:
+        for wanted in map(Requirement, requires(left.pop()) or []):
+            name = canonicalize_name(wanted.name)
+            if name not in found and (wanted.marker is None or wanted.marker.evaluate({"extra": ""})):
+                found.add(name)
+                left.append(name)
+    return found
+
+
+def test_nothing_but_torch_itself_brings_a_torch():
+    """What needs exactly one torch, as torchvision does, would replace the user's own."""
+    core = [Requirement(line).name for line in PROJECT["dependencies"]]
+    assert [name for name in core if "torch" in needed_by(name)] == []
+    assert "torch" in needed_by("torchvision")
 
 
 def test_a_users_own_torch_and_python_are_in_range():
