@@ -11,6 +11,7 @@ import tempfile
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, BinaryIO
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that the command works without an install
 
@@ -50,14 +51,14 @@ class Pieces:
     def __init__(self, folder: Path, limit: int) -> None:
         self._folder, self._limit = folder, limit
         self._room = 0
-        self._file = None
+        self._file: BinaryIO | None = None
         self.paths: list[Path] = []
 
     def write(self, content: bytes) -> int:
         """Writes ``content``, to new files where it does not fit; returns its length."""
         rest = memoryview(content)
         while len(rest):
-            if not self._room:
+            if self._file is None or not self._room:
                 self.close()
                 self.paths.append(self._folder / f"{PIECE}{len(self.paths):03}")
                 self._file, self._room = self.paths[-1].open("wb"), self._limit
@@ -115,7 +116,7 @@ def pack(wheels: Path, out: Path, limit: int) -> list[Path]:
     out.mkdir(parents=True, exist_ok=True)
     for old in out.glob(f"{PIECE}*"):
         old.unlink()
-    pieces = Pieces(out, limit)
+    pieces: Any = Pieces(out, limit)  # tarfile writes to it, and asks for nothing else of a file
     with tarfile.open(fileobj=pieces, mode="w|") as archive:
         for path in sorted(wheels.iterdir()):
             archive.add(path, path.name)
@@ -123,7 +124,7 @@ def pack(wheels: Path, out: Path, limit: int) -> list[Path]:
     sums = "".join(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in pieces.paths)
     (out / SUMS).write_text(sums, encoding="utf-8")
     shutil.copyfile(ROOT / "tools" / "install_wheelhouse.sh", out / INSTALL)
-    return pieces.paths
+    return list(pieces.paths)
 
 
 def _download(wheels: Path, python_version: str, platform: str) -> None:

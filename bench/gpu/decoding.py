@@ -6,6 +6,7 @@ decoder's. nvJPEG is not libjpeg-turbo: its inverse DCT and its chroma upsamplin
 
 import time
 from collections import deque
+from collections.abc import Iterator
 from contextlib import closing
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ from torch import Tensor
 from bench.gpu import pictures, sources
 from bench.gpu.findings import Findings, Settings
 from pipelines import DaliOptions, EvaluationView, Listing, TrainingViews, list_images
+from pipelines.batch import Source, Views
 from pipelines.samples.bad_files import BadFiles
 
 BOUND, RUNS, LAYOUTS = (
@@ -141,7 +143,7 @@ def _damage(findings: Findings, settings: Settings, device: str) -> None:
     findings.check(CHEAP, longest < _INCIDENT, f"longest time between two batches {longest:.2f} s, {device}")
 
 
-def _twice(source: sources.Source):  # type: ignore[no-untyped-def]
+def _twice(source: Source) -> Iterator[Views]:
     """Yields two epochs' batches: the first one may leave the file out, as the last of the order."""
     for _ in range(2):
         yield from source

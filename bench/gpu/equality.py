@@ -51,9 +51,9 @@ def run(findings: Findings, settings: Settings) -> None:
 def _compare_operations(findings: Findings, device: str, side: int) -> None:
     """Every operation at every signed level, as the first and as the second of two draws."""
     levels = [*range(-ops.LEVELS, 0), *range(1, ops.LEVELS + 1)]
-    op = np.repeat(np.array(Op, np.uint8), len(levels))
-    level = np.tile(np.array(levels, np.int8), len(Op))
-    op, level = (np.stack([part, np.roll(part, 5)], axis=-1) for part in (op, level))
+    drawn = np.array([(op, level) for op in Op for level in levels])
+    twice = np.stack([drawn, np.roll(drawn, 5, axis=0)], axis=-1)  # [views, op or level, draw]
+    op, level = twice[:, 0].astype(np.uint8), twice[:, 1].astype(np.int8)
     views = np.stack([np.asarray(pictures.photograph(side, side, seed)) for seed in range(8)])
     views = views[np.arange(len(op)) % len(views)]
     expected = views.copy()

@@ -78,18 +78,17 @@ def _after_an_epoch(source: Source) -> int:
 
 
 def _evaluate_twice(findings: Findings, listing: Listing, settings: Settings) -> None:
-    """Counts the DALI pipelines that are built over three evaluations, each of which begins as a run's does."""
-    from pipelines.sources import dali_source
+    """Counts the DALI pipelines that three evaluations build, each of which begins as a run's does."""
+    from pipelines.sources.dali_graph import build
 
     built: list[Any] = []
-    build = dali_source.build
 
     def counting(*given: Any) -> Any:
         built.append(build(*given))
         return built[-1]
 
     batch, size = settings.count(300, 8), settings.count(224, 64)
-    with mock.patch.object(dali_source, "build", counting):
+    with mock.patch("pipelines.sources.dali_source.build", counting):
         source = sources.evaluation("dali", listing, settings.device, batch, EvaluationView(size=size, resize=size))
         with closing(source):
             for _ in range(3):
