@@ -1,7 +1,7 @@
 """T3: what DALI decodes is what Pillow decodes, within bounds; it stays so under load; damage is found and cheap.
 
-The pictures' short side is the one that evaluation resizes to, so that nothing is resized and all differences are the
-decoder's. nvJPEG is not libjpeg-turbo: its inverse DCT and its chroma upsampling round otherwise.
+The pictures are as large as the views and cut whole, so that nothing is resized and all differences are the decoder's.
+nvJPEG is not libjpeg-turbo: its inverse DCT and its chroma upsampling round otherwise.
 """
 
 import time
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from bench.gpu import pictures, sources
 from bench.gpu.findings import Findings, Settings
-from pipelines import DaliOptions, EvaluationView, Listing, TrainingViews, list_images
+from pipelines import DaliOptions, Listing, TrainingViews, list_images
 from pipelines.batch import Source, Views
 from pipelines.samples.bad_files import BadFiles
 
@@ -60,14 +60,14 @@ def run(findings: Findings, settings: Settings) -> None:
 
 
 def _compare(findings: Findings, listing: Listing, device: str) -> None:
-    view = EvaluationView(size=224, resize=256)
-    expected = _pixels("torchvision", listing, "cpu", 50, view, None)
+    long, short = len(listing) // len(pictures.KINDS), len(pictures.KINDS)  # batches; both divide the images
+    expected = _pixels("torchvision", listing, "cpu", long, None)
     on_gpu = device == "cuda"
     worst = Apart(0, 0.0)
     unequal_runs, unequal_layouts = list[float](), list[float]()
     for share in _HARDWARE if on_gpu else (0.0,):
         options = DaliOptions(hw_decoder_load=share)
-        one, again, other = (_pixels("dali", listing, device, batch, view, options) for batch in (50, 50, 20))
+        one, again, other = (_pixels("dali", listing, device, batch, options) for batch in (long, long, short))
         unequal_runs += [share] if (one != again).any() else []
         unequal_layouts += [share] if (one != other).any() else []
         for kind, apart in apart_by_kind(one, expected, listing).items():
@@ -78,15 +78,19 @@ def _compare(findings: Findings, listing: Listing, device: str) -> None:
     held = worst.most <= most and worst.mean <= mean
     findings.check(BOUND, held, f"{len(listing)} files: at most {worst.most}, mean {worst.mean:.4f}; {bound}")
     findings.check(RUNS, not unequal_runs, f"unequal at hardware shares {unequal_runs}")
-    findings.check(LAYOUTS, 0.0 not in unequal_layouts, f"batches of 50 and 20 unequal at shares {unequal_layouts}")
+    findings.check(
+        LAYOUTS, 0.0 not in unequal_layouts, f"batches of {long} and {short} unequal at shares {unequal_layouts}"
+    )
 
 
-def _pixels(
-    name: str, listing: Listing, device: str, batch: int, view: EvaluationView, options: DaliOptions | None
-) -> NDArray[np.uint8]:
-    """Returns the evaluation view [n, size, size, 3] of all images."""
-    with closing(sources.evaluation(name, listing, device, batch, view, options)) as source:
-        return torch.cat([views.pixels[0].cpu() for views in source]).numpy()
+def _pixels(name: str, listing: Listing, device: str, batch: int, options: DaliOptions | None) -> NDArray[np.uint8]:
+    """Returns all pictures [n, side, side, 3] in the listing's order, as training decodes them."""
+    whole = TrainingViews(size=pictures.SIDE, weak=1, scale=(1.0, 1.0), ratio=(1.0, 1.0), flip=False)
+    steps = len(listing) // batch
+    with closing(sources.training(name, listing, device, batch, steps, whole, options)) as source:
+        taken = [(views.index.cpu(), views.pixels[0].cpu()) for views in source]
+    index, pixels = (torch.cat(part) for part in zip(*taken, strict=True))
+    return pixels[index.argsort()].numpy()
 
 
 def apart_by_kind(found: NDArray[np.uint8], expected: NDArray[np.uint8], listing: Listing) -> dict[str, Apart]:

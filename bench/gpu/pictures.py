@@ -11,6 +11,8 @@ from pipelines.samples.image_header import ORIENTATION
 
 SIDES = ((500, 375), (375, 500), (500, 333), (400, 300))
 """Widths and heights, in turn."""
+SIDE = 250
+"""Height and width of the pictures of every kind: no multiple of a JPEG's blocks."""
 KINDS = ("4:2:0", "4:4:4", "grey", "CMYK", "progressive", "EXIF", "PNG")
 
 
@@ -46,16 +48,15 @@ def corpus(folder: Path, images: int) -> Path:
 
 
 def of_every_kind(folder: Path, each: int, truncated: int = 0) -> Path:
-    """Returns an ImageFolder with a class for each of KINDS, files whose short side is 256 pixels.
+    """Returns an ImageFolder with a class for each of KINDS, square pictures of SIDE pixels.
 
     The first ``truncated`` files of the first kind end in the middle.
     """
     root = folder / f"kinds-{each}-{truncated}" / "train"
 
     def write(kind: str, number: int) -> None:
-        width, height = (256, 256 + 40 * (number % 3)) if number % 2 else (256 + 40 * (number % 3), 256)
         path = root / kind.replace(":", "") / f"{number:04}.jpg"
-        _save(photograph(width, height, 1000 + number), kind, path)
+        _save(photograph(SIDE, SIDE, 1000 + number), kind, path)
         if kind == KINDS[0] and number < truncated:
             path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 

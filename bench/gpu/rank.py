@@ -17,14 +17,10 @@ from pathlib import Path
 import torch
 
 from bench.gpu import workload
-from bench.gpu.sources import resources
+from bench.gpu.sources import run_data
 from debiaspl import distributed
-from debiaspl.config import Science
 from debiaspl.distributed import Ranks
-from pipelines import Stream, TrainingOrder, TrainingViews, list_images, open_source
-from pipelines.samples.bad_files import BadFiles
-from pipelines.samples.listing import Listing
-from pipelines.sources.feed import Feed
+from pipelines import list_images
 
 _LOOK = 5
 """Batches after which the driver is asked."""
@@ -48,9 +44,8 @@ def _train(ranks: Ranks, pipeline: str, train: Path, steps: int, groups: int) ->
     science = replace(base, labeled_batch=groups * _GROUP, compat="paper")
     learner = workload.learner(science, ranks.device.type, "float32", "eager", ranks)
     losses, gpus = list[float](), list[str]()
-    listing = list_images(train, on_bad="keep")
-    bad_files = BadFiles(listing, 0.5)
-    with closing(_feed(ranks, pipeline, listing, bad_files, science, steps)) as feed:
+    data = run_data(pipeline, list_images(train, on_bad="keep"), science, ranks, steps)
+    with closing(data.feed) as feed:
         batches = iter(feed)
         for number in range(steps):
             metrics = learner.step(list(islice(batches, science.accumulation(ranks.world))), number)
@@ -58,39 +53,15 @@ def _train(ranks: Ranks, pipeline: str, train: Path, steps: int, groups: int) ->
                 losses = (ranks.sum_(metrics.clone()) / ranks.world).tolist()
             if number + 1 == min(_LOOK, steps) and ranks.device.type == "cuda":
                 gpus = seen_on()
-    tensors = workload.tensors(learner.state)
-    unequal = [
-        name for name, value in tensors.items()
-        if name != "pseudo_labels" and ranks.any(not torch.equal(ranks.sum_(value.clone()) / ranks.world, value))
-        and value.is_floating_point()
-    ]  # fmt: skip
-    return {"losses": losses, "unequal": unequal, "bad files": [*map(str, bad_files.known)], "gpus": gpus}
+    shared = {name: value for name, value in workload.tensors(learner.state).items() if value.is_floating_point()}
+    del shared["pseudo_labels"]  # each rank counts its own
+    unequal = [name for name, value in shared.items() if ranks.any(not _agrees(ranks, value))]
+    return {"losses": losses, "unequal": unequal, "bad files": data.new_bad_files(), "gpus": gpus}
 
 
-def _feed(ranks: Ranks, pipeline: str, listing: Listing, bad_files: BadFiles, science: Science, steps: int) -> Feed:
-    """Returns this rank's share of the batches, of the labeled and the unlabeled stream."""
-
-    def order(stream: Stream, images: int, continuous: bool) -> TrainingOrder:
-        return TrainingOrder(
-            listing.indices,
-            seed=0,
-            stream=stream,
-            batch=images,
-            groups=science.groups,
-            steps=steps,
-            continuous=continuous,
-            rank=ranks.rank,
-            world=ranks.world,
-        )
-
-    given = resources(pipeline, listing, str(ranks.device), bad_files)
-    labeled = order(Stream.LABELED, science.labeled_batch, True)
-    unlabeled = order(Stream.UNLABELED, science.labeled_batch * science.mu, False)
-    return Feed(
-        open_source(pipeline, listing, labeled, TrainingViews(size=science.size, weak=1), given),
-        open_source(pipeline, listing, unlabeled, TrainingViews(size=science.size, weak=2, strong=2), given),
-        prefetch=2,
-    )
+def _agrees(ranks: Ranks, value: torch.Tensor) -> bool:
+    """Whether this rank holds the bits of the mean over all ranks."""
+    return torch.equal(ranks.sum_(value.clone()) / ranks.world, value)
 
 
 def seen_on() -> list[str]:

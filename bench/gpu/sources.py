@@ -1,11 +1,12 @@
 """Opens the pipelines over pictures of our own, as a run does, and takes their batches."""
 
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from pathlib import Path
 
-from bench.arguments import LABELED, UNLABELED, cores
-from bench.four_views import LABELED_VIEWS, UNLABELED_VIEWS
+from bench.arguments import cores
+from bench.four_views import UNLABELED_VIEWS
+from debiaspl.config import Engine, Recipe, Science
+from debiaspl.data import TrainingData, open_training
+from debiaspl.distributed import Ranks
 from pipelines import (
     DaliOptions,
     EvaluationOrder,
@@ -22,7 +23,7 @@ from pipelines.batch import Source
 from pipelines.beton.convert import convert
 from pipelines.beton.one_image import Encoding
 from pipelines.samples.bad_files import BadFiles
-from pipelines.sources.feed import Feed
+from pipelines.samples.split import Split
 
 Options = DaliOptions | FfcvOptions | None
 
@@ -67,27 +68,14 @@ def evaluation(
     return open_source(name, listing, order, view or EvaluationView(), resources(name, listing, device), options)
 
 
-@contextmanager
-def feed(
-    name: str,
-    listing: Listing,
-    device: str,
-    steps: int,
-    size: int = 224,
-    batches: tuple[int, int] = (LABELED, UNLABELED),
-    options: Options = None,
-) -> Iterator[Feed]:
-    """Opens the four-view recipe, ``batches`` labeled and unlabeled images a step; both draw from all images."""
-    labeled, unlabeled = batches
-    order = TrainingOrder(
-        listing.indices, seed=0, stream=Stream.LABELED, batch=labeled, groups=1, steps=steps, continuous=True
-    )
-    given = resources(name, listing, device)
-    first = open_source(name, listing, order, TrainingViews(size=size, weak=LABELED_VIEWS.count), given, options)
-    views = TrainingViews(size=size, weak=UNLABELED_VIEWS.weak, strong=UNLABELED_VIEWS.strong)
-    second = training(name, listing, device, unlabeled, steps, views, options)
-    with closing(Feed(first, second, prefetch=2)) as opened:
-        yield opened
+def run_data(name: str, listing: Listing, wanted: Science, ranks: Ranks, steps: int) -> TrainingData:
+    """Opens what a run of this Science trains on, in epochs of ``steps``; both streams draw from the same images."""
+    if name == "ffcv":
+        beton(listing)
+    chosen = listing.indices[: steps * wanted.labeled_batch * wanted.mu]
+    split = Split(listing, listing.indices, chosen, listing.labels, None)
+    engine = Engine(pipeline=name, data=str(listing.root.parent), bad_files=0.5)
+    return open_training(Recipe("bench", wanted, engine), split, ranks)
 
 
 def why_absent(name: str) -> str:

@@ -5,7 +5,7 @@ Never run on a GPU so far. Times of the device are taken by CUDA events; the ste
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from itertools import count, islice
 from typing import Any
 from unittest import mock
@@ -17,6 +17,7 @@ from bench.arguments import LABELED, UNLABELED
 from bench.gpu import pictures, sources, workload
 from bench.gpu.findings import NEEDS_GPU, Findings, Settings
 from debiaspl.config import Science
+from debiaspl.distributed import Ranks
 from pipelines import NAMES, Listing, list_images
 from pipelines.augment import gpu, ops
 from pipelines.batch import Batch
@@ -90,13 +91,11 @@ def _opened(name: str, listing: Listing, wanted: Science, steps: int, priority: 
     def with_priority(device: Any = None, **_: Any) -> torch.cuda.Stream:
         return stream(device, priority=priority or 0)
 
+    ranks = Ranks(device=torch.device("cuda", 0))
     with mock.patch.object(torch.cuda, "Stream", stream if priority is None else with_priority):
-        context = sources.feed(name, listing, "cuda", steps + _WARM_UP, wanted.size)
-        feed = context.__enter__()
-    try:
+        feed = sources.run_data(name, listing, wanted, ranks, steps + _WARM_UP).feed
+    with closing(feed):
         yield feed
-    finally:
-        context.__exit__(None, None, None)
 
 
 def _time_loader(findings: Findings, name: str, listing: Listing, wanted: Science, steps: int) -> float | None:

@@ -3,7 +3,7 @@
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from bench.gpu import pictures, sources, workload
 from bench.gpu.findings import NEEDS_GPU, Findings, Settings
 from bench.step import facts
 from debiaspl.config import Science
+from debiaspl.distributed import Ranks
 from debiaspl.step import METRICS
 from pipelines import list_images
 from pipelines.batch import Batch
@@ -158,8 +159,9 @@ def _feed(findings: Findings, settings: Settings, wanted: Science, learner: work
     name = next(each for each in ("dali", "ffcv", "torchvision") if not sources.why_absent(each))
     steps = settings.count(100, 4)
     listing = list_images(pictures.corpus(settings.folder, settings.count(1600, 16)))
-    group, losses, before = wanted.group, list[Tensor](), facts.Compiled.now()
-    with sources.feed(name, listing, device, steps, wanted.size, (group, group * wanted.mu)) as feed:
+    losses, before = list[Tensor](), facts.Compiled.now()
+    ranks = Ranks(device=torch.device(device))
+    with closing(sources.run_data(name, listing, wanted, ranks, steps).feed) as feed:
         for number, batch in enumerate(feed):
             losses.append(learner.step([batch], number)[0])
     compiled = facts.Compiled.now().graphs - before.graphs
