@@ -1,6 +1,7 @@
 """Opens the pipelines over pictures of our own, as a run does, and takes their batches."""
 
 from pathlib import Path
+from typing import Literal
 
 from bench.arguments import cores
 from bench.four_views import UNLABELED_VIEWS
@@ -68,13 +69,18 @@ def evaluation(
     return open_source(name, listing, order, view or EvaluationView(), resources(name, listing, device), options)
 
 
-def run_data(name: str, listing: Listing, wanted: Science, ranks: Ranks, steps: int) -> TrainingData:
-    """Opens what a run of this Science trains on, in epochs of ``steps``; both streams draw from the same images."""
+def run_data(
+    name: str, listing: Listing, wanted: Science, ranks: Ranks, steps: int, compile: Literal["auto", "off"] = "auto"
+) -> TrainingData:
+    """Opens what a run of this Science trains on, in epochs of ``steps``; both streams draw from the same images.
+
+    ``compile`` as engine.compile: whether a source may compile what it does on a GPU.
+    """
     if name == "ffcv":
         beton(listing)
     chosen = listing.indices[: steps * wanted.labeled_batch * wanted.mu]
     split = Split(listing, listing.indices, chosen, listing.labels, None)
-    engine = Engine(pipeline=name, data=str(listing.root.parent), bad_files=0.5)
+    engine = Engine(pipeline=name, data=str(listing.root.parent), bad_files=0.5, compile=compile)
     return open_training(Recipe("bench", wanted, engine), split, ranks)
 
 

@@ -161,7 +161,7 @@ def _feed(findings: Findings, settings: Settings, wanted: Science, learner: work
     listing = list_images(pictures.corpus(settings.folder, settings.count(1600, 16)))
     losses, before = list[Tensor](), facts.Compiled.now()
     ranks = Ranks(device=torch.device(device))
-    with closing(sources.run_data(name, listing, wanted, ranks, steps).feed) as feed:
+    with closing(sources.run_data(name, listing, wanted, ranks, steps, compile="off").feed) as feed:
         for number, batch in enumerate(feed):
             losses.append(learner.step([batch], number)[0])
     compiled = facts.Compiled.now().graphs - before.graphs
