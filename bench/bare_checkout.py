@@ -6,6 +6,7 @@ A machine that is lent for an hour may have torch, numba and Pillow alone.
 
 import sys
 from collections.abc import Iterable, Iterator
+from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from types import ModuleType
 from typing import Any, Self, TextIO
@@ -15,18 +16,11 @@ def provide() -> list[str]:
     """Puts a replacement in the place of each of the two packages that is not installed; returns their names."""
     absent = []
     for name, replacement in {"jaxtyping": _Shapes("jaxtyping"), "tqdm": _progress()}.items():
-        if name not in sys.modules and not _is_installed(name):
+        if name not in sys.modules and find_spec(name) is None:  # looked for, not imported: that takes long
+            replacement.__spec__ = ModuleSpec(name, loader=None)  # torch's compiler looks for some packages, too
             sys.modules[name] = replacement
             absent.append(name)
     return absent
-
-
-def _is_installed(name: str) -> bool:
-    """Whether a package can be found; it is not imported, which takes long."""
-    try:
-        return find_spec(name) is not None
-    except ModuleNotFoundError:
-        return False
 
 
 class _Shape:

@@ -7,7 +7,8 @@ them takes minutes on a busy machine.
 import functools
 import sys
 from collections.abc import Sequence
-from importlib.machinery import ModuleSpec
+from importlib.machinery import ModuleSpec, PathFinder
+from types import ModuleType
 
 ABSENT = {
     *("beartype", "cv2", "faiss", "ffcv", "hypothesis", "jaxtyping", "matplotlib", "open_clip", "pandas", "psutil"),
@@ -16,18 +17,17 @@ ABSENT = {
 }
 
 
-class Absent:
-    """A finder that finds none of ABSENT, and keeps others from finding them."""
+class WithoutAbsent:
+    """The finder of installed packages, which finds none of ABSENT."""
 
-    def find_spec(self, name: str, path: Sequence[str] | None = None, target: object = None) -> ModuleSpec | None:
-        if name.partition(".")[0] in ABSENT:
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-        return None
+    @staticmethod
+    def find_spec(name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> ModuleSpec | None:
+        return None if name.partition(".")[0] in ABSENT else PathFinder.find_spec(name, path, target)
 
 
 if __name__ == "__main__":
     assert not ABSENT & sys.modules.keys()
-    sys.meta_path.insert(0, Absent())  # type: ignore[arg-type]
+    sys.meta_path[sys.meta_path.index(PathFinder)] = WithoutAbsent
 
     from bench.__main__ import main
 
