@@ -32,8 +32,8 @@ step. In low precision compared is the supervised loss, which no pseudo-label de
 
 
 def agrees(mode: workload.Mode, dtype: str) -> str:
-    """Returns the words of the assertion that a mode's losses are eager's."""
-    return f"{mode} agrees with eager in {dtype}"
+    """Returns the assertion that a mode's losses are eager's."""
+    return f"{mode}: agrees with eager in {dtype}"
 
 
 def run(findings: Findings, settings: Settings) -> None:
