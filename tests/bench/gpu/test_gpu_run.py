@@ -26,7 +26,7 @@ MACHINE = Environment("cpu", 2, 8.0, (), "os", "3.11", {}, "abc", False, "2026-0
 def bare(tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.CompletedProcess[str], Path]:
     """A quick run where torch, numba, Pillow and DALI are all that can be imported, and its folder."""
     out = tmp_path_factory.mktemp("bare")
-    words = [sys.executable, "-m", "tests.support.bare_bench", "gpu", "--quick", "--minutes", "15", "--out", str(out)]
+    words = [sys.executable, "-m", "tests.support.bare_bench", "gpu", "--quick", "--minutes", "30", "--out", str(out)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     return done, out
