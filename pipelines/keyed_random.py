@@ -34,9 +34,9 @@ CONVERSION = 0
 A number in the seed's place, not a stream: the bytes of converted files depend on it.
 """
 
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-_MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
-_MIX_2 = np.uint64(0x94D049BB133111EB)
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
+MIX_2 = np.uint64(0x94D049BB133111EB)
 
 
 def bits(*words: Word) -> NDArray[np.uint64]:
@@ -47,9 +47,9 @@ def bits(*words: Word) -> NDArray[np.uint64]:
     state: Any = np.uint64(0)
     with np.errstate(over="ignore"):  # arithmetic modulo 2**64 is the point
         for word in words:
-            state = state + (np.asarray(word).astype(np.uint64) + np.uint64(1)) * _GOLDEN
-            state = (state ^ (state >> np.uint64(30))) * _MIX_1
-            state = (state ^ (state >> np.uint64(27))) * _MIX_2
+            state = state + (np.asarray(word).astype(np.uint64) + np.uint64(1)) * GOLDEN
+            state = (state ^ (state >> np.uint64(30))) * MIX_1
+            state = (state ^ (state >> np.uint64(27))) * MIX_2
             state = state ^ (state >> np.uint64(31))
     return np.asarray(state)
 

@@ -15,11 +15,11 @@ from pipelines.augment import ops
 from pipelines.order import Draws
 from pipelines.views import EvaluationView, TrainingViews
 
-_TRIES = 10
+TRIES = 10
 """Attempts to fit a crop before the centre fallback, as in torchvision's RandomResizedCrop."""
 # Draw numbers within a view: 4 per try (area, ratio, top, left), then the flip, then 3 per RandAugment operation.
-_FLIP = 4 * _TRIES
-_OPS = _FLIP + 1
+FLIP = 4 * TRIES
+OPERATIONS = FLIP + 1
 
 
 class Plan(NamedTuple):
@@ -67,17 +67,17 @@ def _training_plan(
     op = np.full((v, n, ops.DRAWS_PER_VIEW), ops.Op.Identity, np.uint8)
     level = np.ones((v, n, ops.DRAWS_PER_VIEW), np.int8)
     if views.strong:
-        drawn = uniform(_OPS + np.arange(3 * ops.DRAWS_PER_VIEW)).reshape(v, n, ops.DRAWS_PER_VIEW, 3)
+        drawn = uniform(OPERATIONS + np.arange(3 * ops.DRAWS_PER_VIEW)).reshape(v, n, ops.DRAWS_PER_VIEW, 3)
         strong = slice(views.weak, None)
         op[strong] = (drawn[strong, ..., 0] * len(ops.Op)).astype(np.uint8)
         magnitude = 1 + (drawn[strong, ..., 1] * ops.LEVELS).astype(np.int8)
         level[strong] = np.where(drawn[strong, ..., 2] < 0.5, -magnitude, magnitude)
 
     return Plan(
-        crop=_random_resized_crops(views, uniform(np.arange(4 * _TRIES)), heights, widths),
+        crop=_random_resized_crops(views, uniform(np.arange(4 * TRIES)), heights, widths),
         resized=np.full((v, n, 2), views.size, np.int32),
         window=np.zeros((v, n, 2), np.int32),
-        flip=(uniform(_FLIP) < 0.5) & views.flip,
+        flip=(uniform(FLIP) < 0.5) & views.flip,
         op=op,
         level=level,
         size=views.size,
@@ -104,7 +104,7 @@ def _random_resized_crops(
     views: TrainingViews, drawn: NDArray[np.float64], heights: NDArray[np.int32], widths: NDArray[np.int32]
 ) -> NDArray[np.int32]:
     """[v, n, 4] boxes from uniform draws [v, n, 40], after torchvision's RandomResizedCrop.get_params."""
-    area_share, aspect, top, left = np.moveaxis(drawn.reshape(*drawn.shape[:2], _TRIES, 4), -1, 0)
+    area_share, aspect, top, left = np.moveaxis(drawn.reshape(*drawn.shape[:2], TRIES, 4), -1, 0)
     full_h, full_w = heights.astype(np.float64)[None, :, None], widths.astype(np.float64)[None, :, None]
     low, high = views.scale
     area = full_h * full_w * (low + (high - low) * area_share)

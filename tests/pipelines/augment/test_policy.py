@@ -13,7 +13,7 @@ from torchvision import transforms
 from torchvision.transforms import transforms as torchvision_transforms
 
 from pipelines import keyed_random
-from pipelines.augment import ops, pillow, policy
+from pipelines.augment import compiled_policy, ops, pillow, policy
 from pipelines.augment.ops import Op
 from pipelines.augment.policy import Plan
 from pipelines.errors import DataError
@@ -443,3 +443,34 @@ def test_impossible_views_are_refused(wrong: dict[str, Any], message: str) -> No
 def test_an_impossible_evaluation_view_is_refused(size: int, resize: int) -> None:
     with pytest.raises(DataError, match="1 ≤ size ≤ resize"):
         EvaluationView(size, resize)
+
+
+@pytest.mark.parametrize(
+    "views",
+    [
+        VIEWS,
+        TrainingViews(32, weak=0, strong=1, flip=False),
+        TrainingViews(224, weak=2, scale=(1.0, 1.0)),
+        TrainingViews(8, weak=1, strong=3, scale=(0.01, 0.02), ratio=(0.1, 20.0)),
+        EvaluationView(32, 36),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("seed", [0, 4, 2**64 - 1])
+def test_the_compiled_plan_is_the_same(views, seed):
+    """Bit for bit, from tiny to huge images, long ones among them, where no try fits."""
+    rng = np.random.default_rng(0)
+    sides = np.exp(rng.uniform(0, 9, (2, 4000))).astype(np.int32)
+    sides[:, :500] = [[3], [2000]]
+    index, passes = rng.integers(0, 2**40, 4000), rng.integers(0, 90, 4000)
+    draws = Draws(index, passes, seed, Stream.UNLABELED)
+    assert_same(compiled_policy.plan(views, draws, *sides), policy.plan(views, draws, *sides))
+
+
+def test_the_compiled_plan_is_contiguous():
+    """Compiled code takes one layout."""
+    draws = Draws(np.arange(9), np.zeros(9, np.int64), 1, Stream.LABELED)
+    sides = np.full((9, 2), 50, np.int32).T
+    for views in (VIEWS, EvaluationView(32, 36)):
+        made = compiled_policy.plan(views, draws, *sides)
+        assert all(part.flags.c_contiguous for name, part in made._asdict().items() if name != "size")
