@@ -2,8 +2,11 @@
 
 from collections.abc import Callable, Mapping
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
 from pipelines.augment import pillow
 from pipelines.augment.policy import Plan, plan
@@ -13,6 +16,7 @@ from pipelines.names import readable
 from pipelines.order import Draws, Order
 from pipelines.samples.bad_files import BadFiles
 from pipelines.samples.listing import Listing
+from pipelines.sources.hand_over import side_stream, take
 from pipelines.sources.options import Resources
 from pipelines.views import EvaluationView, TrainingViews
 
@@ -30,7 +34,7 @@ class BaseSource:
         self._listing, self._order, self._views, self._resources = listing, order, views, resources
         self._device = torch.device(resources.device)
         self._replacement = Replacement(listing, order, resources.bad_files)
-        self._stream = torch.cuda.Stream(self._device) if self._device.type == "cuda" else None
+        self._stream = side_stream(self._device)
         self._epoch = self._consumed = 0
 
     def __len__(self) -> int:
@@ -45,17 +49,28 @@ class BaseSource:
         return plan(self._views, draws, self._listing.heights[draws.index], self._listing.widths[draws.index])
 
     def _handed_over(self, make: Callable[[], Views]) -> Views:
-        """Returns what ``make`` returns, made beside the computation on a GPU, which waits for it there, not here."""
+        """Returns what ``make`` returns, ready on the caller's current stream; a GPU makes it on the source's own."""
         if self._stream is None:
             return make()
-        # Never run on a GPU so far.
         with torch.cuda.stream(self._stream):
             views = make()
-        computing = torch.cuda.current_stream(self._device)
-        computing.wait_stream(self._stream)
-        for tensor in views:
-            tensor.record_stream(computing)  # its memory is not given to the next copy before it was read
+        take(views, self._stream.record_event())
         return views
+
+    def _host_pixels(self, samples: int) -> Tensor:
+        """Returns empty views uint8 [v, n, size, size, 3] on the CPU, pinned where a GPU is to copy them."""
+        shape = (self._views.count, samples, self._views.size, self._views.size, 3)
+        return torch.empty(shape, dtype=torch.uint8, pin_memory=self._stream is not None)
+
+    def _on_device(self, pixels: Tensor, index: NDArray[np.int64]) -> Views:
+        """Returns views of ``_host_pixels`` on the training device; a GPU copies them while the host goes on.
+
+        To be called within ``_handed_over``.
+        """
+        indices = torch.from_numpy(index)
+        if self._stream is not None:
+            indices = indices.pin_memory()  # as the pixels are: other memory is copied while the host waits
+        return Views(*(tensor.to(self._device, non_blocking=True) for tensor in (pixels, indices)))
 
 
 class Replacement:

@@ -3,26 +3,45 @@
 import queue
 import threading
 from collections.abc import Callable, Generator, Iterator
+from itertools import chain
+from typing import NamedTuple
+
+import torch
 
 from pipelines.batch import Batch, Source
+from pipelines.sources.hand_over import making_thread, take
 
 _END = object()
 _ASK = 1.0
 """Seconds between two questions whether to wait on."""
 
 
+class _Ready(NamedTuple):
+    """A batch, and on a GPU the event of its making: the work on it is queued, not done."""
+
+    batch: Batch
+    made: torch.cuda.Event | None
+
+    def taken(self) -> Batch:
+        """Returns the batch; on a GPU the current stream waits for its making, the host does not."""
+        if self.made is not None:
+            take([*chain(*self.batch)], self.made)
+        return self.batch
+
+
 class Feed:
-    """Batches of one epoch after another; a background thread keeps ``prefetch`` of them ready.
+    """Batches of one epoch after another; a background thread keeps ``prefetch`` of them ready on ``device``.
 
     An error in a source is raised in the consumer, at the batch that it spoilt.
     """
 
-    def __init__(self, labeled: Source, unlabeled: Source, *, prefetch: int) -> None:
+    def __init__(self, labeled: Source, unlabeled: Source, *, prefetch: int, device: str = "cpu") -> None:
         if len(labeled) != len(unlabeled):
             raise ValueError(f"The sources differ in groups per epoch: {len(labeled)} and {len(unlabeled)}.")
         if prefetch < 1:
             raise ValueError(f"At least one batch must be prepared ahead (got {prefetch=}).")
         self._labeled, self._unlabeled, self._prefetch = labeled, unlabeled, prefetch
+        self._device = torch.device(device)
         self._left: threading.Thread | None = None  # one that did not answer
 
     def __len__(self) -> int:
@@ -44,10 +63,10 @@ class Feed:
 
     def batches(self, give_up: Callable[[], bool] = lambda: False) -> Generator[Batch]:
         """Yields the batches of one epoch; ends early where ``give_up``, asked while it waits, answers True."""
-        ready: queue.Queue[Batch | BaseException | object] = queue.Queue(self._prefetch)
+        ready: queue.Queue[_Ready | BaseException | object] = queue.Queue(self._prefetch)
         stop = threading.Event()
 
-        def put(item: Batch | BaseException | object) -> bool:
+        def put(item: _Ready | BaseException | object) -> bool:
             while not stop.is_set():
                 try:
                     ready.put(item, timeout=0.1)
@@ -58,14 +77,15 @@ class Feed:
 
         def produce() -> None:
             try:
-                for pair in zip(self._labeled, self._unlabeled, strict=True):
-                    if not put(Batch(*pair)):
-                        return
+                with making_thread(self._device) as stream:
+                    for pair in zip(self._labeled, self._unlabeled, strict=True):
+                        if not put(_Ready(Batch(*pair), stream.record_event() if stream is not None else None)):
+                            return
                 put(_END)
             except BaseException as error:  # handed over, not swallowed
                 put(error)
 
-        def take() -> Batch | None:
+        def next_batch() -> Batch | None:
             while True:
                 try:
                     item = ready.get(timeout=_ASK)
@@ -76,12 +96,12 @@ class Feed:
                         return None
             if isinstance(item, BaseException):
                 raise item
-            return item if isinstance(item, Batch) else None
+            return item.taken() if isinstance(item, _Ready) else None
 
         producer = threading.Thread(target=produce, name="feed", daemon=True)
         producer.start()
         try:
-            yield from iter(take, None)  # nothing here holds the batch that is worked on
+            yield from iter(next_batch, None)  # nothing here holds the batch that is worked on
         finally:  # also where the epoch is cut short
             stop.set()
             if self._left is not producer:

@@ -16,12 +16,11 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from pipelines.augment import cpu, gpu, pillow, policy
+from pipelines.augment import compiled_policy, gpu, pillow
 from pipelines.augment.operation_tables import operation_tables
 from pipelines.augment.ops import Op
 from pipelines.augment.policy import Plan
@@ -110,9 +109,8 @@ class FfcvSource(BaseSource):
             for offset, length in zip(stored.offset.tolist(), stored.length.tolist(), strict=True):
                 # The disk reads all of the batch at once, ahead, not image after image as the map's pages are missed.
                 os.posix_fadvise(self._file.fileno(), offset, length, os.POSIX_FADV_WILLNEED)
-        plan, count = cpu.compiled(policy.plan(self._views, draws, stored.height, stored.width)), len(draws.index)
-        shape = (self._views.count, count, plan.size, plan.size, 3)
-        pixels = torch.empty(shape, dtype=torch.uint8, pin_memory=self._stream is not None)
+        plan, count = compiled_policy.plan(self._views, draws, stored.height, stored.width), len(draws.index)
+        pixels = self._host_pixels(count)
         parts = min(self._resources.threads, count)
         bounds = pairwise(count * part // parts for part in range(parts + 1))
         here = plan
@@ -153,14 +151,11 @@ class FfcvSource(BaseSource):
             failures |= part.result()
         if failures:  # rare: make the whole batch again
             return self._finish(self._start(self._replacement.after(batch.draws, failures)))
-        return self._handed_over(lambda: self._on_device(batch))
+        return self._handed_over(lambda: self._copied(batch))
 
-    def _on_device(self, batch: _Batch) -> Views:
-        """Copies a batch to the device, without waiting for it where that is a GPU."""
-        index = torch.from_numpy(batch.draws.index)
-        if self._stream is not None:
-            index = index.pin_memory()  # as the pixels are: other memory is copied while the host waits
-        views = Views(*(tensor.to(self._device, non_blocking=True) for tensor in (batch.pixels, index)))
+    def _copied(self, batch: _Batch) -> Views:
+        """Returns a batch's views on the device, which has augmented those that were left to it."""
+        views = self._on_device(batch.pixels, batch.draws.index)
         self._augment_left(views.pixels, batch.plan)
         return views
 

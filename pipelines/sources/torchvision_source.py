@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from pipelines.augment import pillow
@@ -46,8 +45,9 @@ class TorchvisionSource(BaseSource):
         }
         if failures:  # rare: make the whole group again
             return self._load(self._replacement.after(draws, failures))
-        pixels = torch.from_numpy(np.stack(images, axis=1))
-        return Views(pixels.to(self._device), torch.from_numpy(draws.index).to(self._device))
+        pixels = self._host_pixels(len(images))
+        np.stack(images, axis=1, out=pixels.numpy())
+        return self._handed_over(lambda: self._on_device(pixels, draws.index))
 
     def _cut(self, draws: Draws, plan: Plan, sample: int) -> NDArray[np.uint8] | str:
         """Returns the sample's views [v, size, size, 3], or what is wrong with its file."""
