@@ -132,7 +132,10 @@ class Step:
         norms = [module for module in state.student.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
         # Only group 0 moves the running statistics; where it is the only one, they need no care.
         self._statistics = [buffer for norm in norms for buffer in norm.buffers()] if science.groups > 1 else []
-        self._gradients = flat_gradients(list(state.student.parameters()))
+        parameters = list(state.student.parameters())
+        self._gradients = flat_gradients(parameters)
+        self._trained = [parameter for parameter in parameters if parameter.requires_grad]
+        self._parts = [parameter.grad for parameter in self._trained if parameter.grad is not None]  # all of them
 
     def __call__(self, batches: Sequence[Batch], step: int) -> Float[Tensor, "m"]:
         """Does one step over this rank's groups; returns METRICS averaged over them."""
@@ -140,7 +143,6 @@ class Step:
         targets = self._teach(batches)
 
         state.student.train()
-        self._gradients.zero_()
         metrics: list[Tensor] = []
         statistics: list[SentTensors] = []
         for group, batch, target in zip(self._groups, batches, targets, strict=True):
@@ -159,10 +161,11 @@ class Step:
                 objective,
                 self._dtype,
             )
-            if not metrics:
+            first = not metrics
+            if first:
                 statistics = self._ranks.send(self._statistics)
             metrics.append(torch.stack([value.detach() for value in losses]))
-            state.scaler.scale(losses.total / self._science.groups).backward()
+            self._differentiate(losses.total, first)
         self._ranks.sum_(self._gradients)
         state.scaler.step(state.optimizer)
         state.scaler.update()
@@ -170,6 +173,15 @@ class Step:
             sent.write_back()
         self._eman.update()
         return torch.stack(metrics).mean(0)
+
+    def _differentiate(self, loss: Tensor, first: bool) -> None:
+        """Adds one group's gradients to the flat ones; those of a step's ``first`` group replace what is there.
+
+        One call for all of them: ``backward`` would add each parameter's in an operation of its own.
+        """
+        scaled = self._state.scaler.scale(loss / self._science.groups)
+        found = torch.autograd.grad(scaled, self._trained, allow_unused=True, materialize_grads=True)
+        torch._foreach_copy_(self._parts, found) if first else torch._foreach_add_(self._parts, found)
 
     def _teach(self, batches: Sequence[Batch]) -> list[TeacherTargets]:
         """Returns the targets of all groups, made with the p̂ of the step before, and moves p̂."""
