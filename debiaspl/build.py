@@ -8,6 +8,7 @@ from torch.amp import GradScaler
 
 from debiaspl.config import ConfigError, Recipe
 from debiaspl.data import TrainingData, ValidationData, open_training, open_validation, steps_per_epoch
+from debiaspl.device import automatic_precision
 from debiaspl.distributed import Ranks
 from debiaspl.import_weights import Account, import_weights
 from debiaspl.models.classifier import Classifier
@@ -18,6 +19,9 @@ from pipelines.names import readable
 from pipelines.order import Stream
 from pipelines.samples.listing import Listing
 from pipelines.samples.split import Split
+
+AUTOMATIC_ON_A_GPU = "on"
+"""What engine.compile=auto means on a GPU; 'cuda-graphs' once they have been run and compared on one."""
 
 
 @dataclass(frozen=True)
@@ -62,15 +66,15 @@ def build_learner(recipe: Recipe, split: Split, ranks: Ranks, *, resuming: bool 
     """Builds state and step; unless ``resuming``, the student's trunk starts from the weights that the recipe names."""
     state = build_state(recipe, len(split.listing.classes), ranks)
     imported = None if resuming else _load_initial_weights(recipe, state, ranks)
-    dtype = compute_dtype(recipe, ranks)
+    dtype, how = compute_dtype(recipe, ranks), compilation(recipe, ranks)
     step = Step(
         state,
         build_tables(split, ranks),
         recipe.science,
         ranks,
         dtype=dtype,
-        compile=compiles(recipe, ranks),
-        cuda_graphs=recipe.engine.compile == "cuda-graphs",
+        compile=how != "off",
+        cuda_graphs=how == "cuda-graphs",
     )
     return Learner(state, step, dtype, imported)
 
@@ -123,19 +127,24 @@ def compute_dtype(recipe: Recipe, ranks: Ranks) -> torch.dtype:
     """Returns the dtype that convolutions and matrix products compute in."""
     wanted = recipe.engine.precision
     if wanted == "auto":
-        wanted = "bfloat16" if ranks.device.type == "cuda" else "float32"
+        wanted = automatic_precision(ranks.device)
     return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[wanted]
 
 
-def compiles(recipe: Recipe, ranks: Ranks) -> bool:
-    """Returns whether the step's passes are compiled; raises ConfigError where CUDA graphs need a GPU."""
+def compilation(recipe: Recipe, ranks: Ranks) -> str:
+    """Returns how the step's passes run: 'off' (eager), 'on' (compiled) or 'cuda-graphs' (compiled and replayed).
+
+    Raises ConfigError where CUDA graphs need a GPU.
+    """
     wanted, on_gpu = recipe.engine.compile, ranks.device.type == "cuda"
     if wanted == "cuda-graphs" and not on_gpu:
         raise ConfigError(
             f"engine.compile=cuda-graphs needs a CUDA device (this run is on {ranks.device}). "
             "Use --set engine.compile=on or off."
         )
-    return on_gpu if wanted == "auto" else wanted != "off"
+    if wanted == "auto":
+        return AUTOMATIC_ON_A_GPU if on_gpu else "off"
+    return wanted
 
 
 def one_group(recipe: Recipe) -> Recipe:

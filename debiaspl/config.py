@@ -179,13 +179,13 @@ class Engine:
     val_beton: str = "ffcv/val.beton"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """What the networks compute in; auto: bfloat16 on a GPU, else float32. float16 skips steps that overflow."""
+    """What networks compute in; auto: bfloat16 on a GPU (an old one: float16, which may skip steps), else float32."""
     compile: Literal["auto", "on", "off", "cuda-graphs"] = "auto"
     """torch.compile of the two passes; auto: on a GPU. cuda-graphs: replayed, too (not run on a GPU yet)."""
     deterministic: bool = False
     """On a GPU: only kernels that give the same bits every time (slower). The CPU's always do."""
     threads: Annotated[int, AtLeast(0)] = 0
-    """CPU threads of each source; 0: the cores of this process."""
+    """CPU threads of each source; 0: the cores of this process, shared with the ranks that are bound to the same."""
     bad_files: Share = 0.001
     """Share of the training files that may be undecodable: they are replaced by the next samples of the epoch's order
     and named once; more stop the run. 0 (--strict): the first one does."""

@@ -1,6 +1,5 @@
 """A recipe's images, opened: the split, the feed that trains, the validation set, and what is known of broken files."""
 
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -127,6 +126,7 @@ def open_training(recipe: Recipe, split: Split, ranks: Ranks) -> TrainingData:
         open_source(pipeline, split.listing, labeled, science.labeled_views, own, options),
         open_source(pipeline, split.unlabeled_listing, unlabeled, science.unlabeled_views, others, options),
         prefetch=engine.prefetch,
+        device=str(ranks.device),
     )
     return TrainingData(split, steps, bad_files, feed)
 
@@ -148,6 +148,11 @@ def open_labeled(recipe: Recipe, split: Split, ranks: Ranks) -> Source:
     return open_source(recipe.engine.pipeline, split.listing, order, view, own, recipe.source_options)
 
 
+def source_threads(recipe: Recipe, ranks: Ranks) -> int:
+    """Returns how many CPU threads each source of this rank has."""
+    return recipe.engine.threads or ranks.cores
+
+
 def _bad_files(recipe: Recipe, split: Split) -> tuple[BadFiles, BadFiles]:
     """Returns where the labeled and the unlabeled source note undecodable files."""
     limit, option = recipe.engine.bad_files, "engine.bad_files"
@@ -161,7 +166,7 @@ def _resources(recipe: Recipe, beton: str, ranks: Ranks) -> Resources:
     engine = recipe.engine
     return Resources(
         device=str(ranks.device),
-        threads=engine.threads or max(1, len(os.sched_getaffinity(0)) // ranks.local_world),
+        threads=source_threads(recipe, ranks),
         prefetch=engine.prefetch,
         processes=ranks.local_world,
         beton=Path(engine.data, beton),

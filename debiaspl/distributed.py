@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
@@ -11,7 +11,12 @@ from torch import Tensor
 from torch._C._distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
+from debiaspl.cores import Allowance, allowance, share
+from debiaspl.device import find_device
 from pipelines.errors import UserError
+
+_MOST_COMPILERS = 32
+"""Processes that torch compiles with at most, as it has it itself."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,8 @@ class Ranks:
     world: int = 1
     local_world: int = 1
     device: torch.device = torch.device("cpu")
+    cores: int = field(default_factory=lambda: share(own := allowance(), [own]))
+    """How many of the machine's cores this rank may keep busy."""
 
     @property
     def is_main(self) -> bool:
@@ -83,36 +90,47 @@ class Ranks:
 def join(device: str) -> Ranks:
     """Joins the run that torchrun started, or stands alone; ``device`` is 'auto', 'cpu' or 'cuda'.
 
-    Raises UserError where a GPU is asked for and there is none, and where the launcher's variables do not fit.
+    Raises UserError where a GPU cannot be used that is asked for or just there, and where the launcher's variables do
+    not fit.
     """
     launched = _launched(os.environ)
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UserError("engine.device is 'cuda', but torch finds no usable GPU. Use --set engine.device=cpu")
+    device = find_device(device)
     if device == "cuda":
         if launched.local_rank >= (gpus := torch.cuda.device_count()):
             raise UserError(f"LOCAL_RANK is {launched.local_rank}, but there are {gpus} GPUs: --nproc_per_node {gpus}")
         torch.cuda.set_device(launched.local_rank)
     on = torch.device(device, launched.local_rank) if device == "cuda" else torch.device("cpu")
+    own = allowance()
+    everyone = [own] * launched.local_world
     if launched.world > 1 and not dist.is_initialized():
         try:
-            _meet("nccl" if device == "cuda" else "gloo", launched)
+            everyone = _meet("nccl" if device == "cuda" else "gloo", launched, own)
         except (RuntimeError, ValueError) as error:  # torch's DistError is a RuntimeError
             place = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
             raise UserError(f"The other ranks cannot be met at MASTER_ADDR:MASTER_PORT={place}: {error}") from error
-    return Ranks(launched.rank, launched.world, launched.local_world, on)
+    cores = share(own, everyone)
+    # As many as the machine has cores would torch start on each rank. It reads this once, before it first compiles.
+    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", str(min(cores, _MOST_COMPILERS)))
+    return Ranks(launched.rank, launched.world, launched.local_world, on, cores)
 
 
-def _meet(backend: str, launched: "_Launched") -> None:
+def _meet(backend: str, launched: "_Launched", own: Allowance) -> list[Allowance]:
     """Makes the process group in a part of the launcher's store that no earlier attempt has written to.
 
     torchrun keeps its store when it restarts the ranks, and torch does not: it would meet the addresses of dead ones.
+    Returns the allowances of all ranks.
     """
     store, _, _ = next(rendezvous("env://", launched.rank, launched.world))
     attempt = f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
-    own = PrefixStore(attempt, store)
-    dist.init_process_group(backend, store=own, rank=launched.rank, world_size=launched.world)
+    part = PrefixStore(attempt, store)
+    dist.init_process_group(backend, store=part, rank=launched.rank, world_size=launched.world)
+    return exchanged(own, part, launched.rank, launched.world)
+
+
+def exchanged(own: Allowance, store: dist.Store, rank: int, world: int) -> list[Allowance]:
+    """Tells all ranks of one's own allowance, through a store; returns theirs, as soon as they have told it."""
+    store.set(f"allowance {rank}", own.packed())
+    return [Allowance.unpacked(store.get(f"allowance {other}")) for other in range(world)]
 
 
 class _Launched(NamedTuple):

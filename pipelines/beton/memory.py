@@ -23,20 +23,29 @@ def _of_machine(processes: Path) -> int:
 
 def _of_groups(processes: Path, groups: Path) -> Iterator[int]:
     """What each group that this process is in, or that such a group is in, has left."""
+    for folder, first in control_groups("memory", processes, groups):
+        left = _left(folder, *(_FIRST if first else _SECOND))
+        if left is not None:
+            yield left
+
+
+def control_groups(kind: str, processes: Path, groups: Path) -> Iterator[tuple[Path, bool]]:
+    """Yields the folders of the groups of a ``kind`` (such as 'memory') that this process is in, from its own upwards.
+
+    With each comes whether it is of the first version of control groups, whose files have other names.
+    """
     try:
         lines = (processes / "self/cgroup").read_text().splitlines()
     except OSError:  # a kernel without control groups
         return
     for line in lines:
         _, kinds, path = line.split(":", 2)
-        if kinds and "memory" not in kinds.split(","):
+        if kinds and kind not in kinds.split(","):
             continue
-        top, names = (groups / "memory", _FIRST) if kinds else (groups, _SECOND)
+        top = groups / kind if kinds else groups
         own = top / path.lstrip("/")  # not there within a container, whose own group is the top
         for folder in (own, *(above for above in own.parents if above.is_relative_to(top))):
-            left = _left(folder, *names)
-            if left is not None:
-                yield left
+            yield folder, bool(kinds)
 
 
 def _left(folder: Path, limit: str, use: str, reclaimable: str) -> int | None:

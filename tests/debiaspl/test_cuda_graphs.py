@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.utils import _pytree as pytree
 
-from debiaspl.build import build_state, compiles
+from debiaspl.build import build_state, compilation
 from debiaspl.config import ConfigError, Engine, Recipe
 from debiaspl.distributed import Ranks
 from debiaspl.step import Step
@@ -55,5 +55,12 @@ def test_overwritten_outputs_change_nothing():
 def test_a_cpu_is_told_at_once():
     recipe = Recipe("test", SCIENCE, Engine(compile="cuda-graphs"))
     with pytest.raises(ConfigError, match=r"cuda-graphs needs a CUDA device.*engine\.compile=on or off"):
-        compiles(recipe, Ranks())
-    assert compiles(recipe, Ranks(device=torch.device("cuda")))
+        compilation(recipe, Ranks())
+    assert compilation(recipe, Ranks(device=torch.device("cuda"))) == "cuda-graphs"
+
+
+@pytest.mark.parametrize(("wanted", "on_a_cpu", "on_a_gpu"), [("auto", "off", "on"), ("on", "on", "on")])
+def test_automatic_compilation_depends_on_the_device(wanted, on_a_cpu, on_a_gpu):
+    recipe = Recipe("test", SCIENCE, Engine(compile=wanted))
+    assert compilation(recipe, Ranks()) == on_a_cpu
+    assert compilation(recipe, Ranks(device=torch.device("cuda"))) == on_a_gpu

@@ -1,11 +1,14 @@
 """Launchers' variables: one process without them, a sentence where they start no run."""
 
+import os
 import re
 import sys
 
 import pytest
+import torch.distributed as dist
 
-from debiaspl.distributed import join
+from debiaspl.cores import Allowance, share
+from debiaspl.distributed import exchanged, join
 from pipelines.errors import UserError
 from tests.support.runs import run
 
@@ -24,6 +27,25 @@ def test_one_process_stands_alone(monkeypatch):
     for name, value in {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}.items():
         monkeypatch.setenv(name, value)
     assert join("cpu").world == 1
+
+
+def test_ranks_learn_which_cores_they_share():
+    """Two ranks on one half of a machine and one on the other: the first two have half of it each."""
+    store, masks = dist.HashStore(), (range(8), range(8), range(8, 16))
+    own = [Allowance("host", frozenset(mask), {}) for mask in masks]
+    for rank, allowance in enumerate(own):
+        store.set(f"allowance {rank}", allowance.packed())  # the others may be earlier or later
+    assert [share(mine, exchanged(mine, store, rank, 3)) for rank, mine in enumerate(own)] == [4, 4, 8]
+
+
+def test_a_rank_compiles_with_its_own_cores_unless_the_user_says_otherwise(monkeypatch):
+    monkeypatch.delenv("TORCHINDUCTOR_COMPILE_THREADS", raising=False)
+    assert os.environ.get("TORCHINDUCTOR_COMPILE_THREADS") is None
+    ranks = join("cpu")
+    assert os.environ["TORCHINDUCTOR_COMPILE_THREADS"] == str(min(ranks.cores, 32))
+    monkeypatch.setenv("TORCHINDUCTOR_COMPILE_THREADS", "5")
+    join("cpu")
+    assert os.environ["TORCHINDUCTOR_COMPILE_THREADS"] == "5"
 
 
 @pytest.mark.parametrize(
