@@ -1,11 +1,13 @@
 """One call, three places: TensorBoard, metrics.jsonl and the terminal (progress bar, epoch lines, final table).
 
-None of them can end a run: each that fails is warned of once and tried again.
+None of them can end a run: each that fails is warned of once and tried again. Files are written by a thread, so that
+a slow disk does not keep the training's thread from giving a GPU its next step.
 """
 
 import sys
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,6 +51,7 @@ class Logbook:
                 self.say(f"{self._written.path}: {damaged} damaged lines were dropped")
         self._board: Board | None = None
         self._board_again = 0.0
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="logbook")  # in the order of the calls
         # Where nobody watches (a file, CI) the bar would be noise: the epoch lines say the same.
         self._bar = tqdm(
             total=total_images,
@@ -68,11 +71,7 @@ class Logbook:
         """Records scalars (names like 'train/loss') after ``step`` steps; ``note`` goes behind the bar."""
         if self._quiet:
             return
-        record = records.now(step, values)
-        with self.accessories.attempt(records.NAME):
-            self._written.append(record)
-        self._on_the_board(lambda board: board.add(record), recorded=True)
-        self._step = step
+        self._writer.submit(self._record, records.now(step, values))
         if note:
             self._at_the_bar(lambda: self._bar.set_postfix_str(note))
 
@@ -85,12 +84,17 @@ class Logbook:
             with Image.open(path) as image:
                 board.picture(name, np.asarray(image.convert("RGB")), step)
 
-        self._on_the_board(add)
+        self._writer.submit(self._on_the_board, add)
 
     def text(self, name: str, lines: Sequence[str], step: int) -> None:
         """Shows lines in TensorBoard, as they are."""
         if not self._quiet:
-            self._on_the_board(lambda board: board.text(name, lines, step))
+            self._writer.submit(self._on_the_board, lambda board: board.text(name, lines, step))
+
+    def flush(self) -> None:
+        """Waits until all that was recorded is written, or has been refused."""
+        if not self._quiet:
+            self._writer.submit(lambda: None).result()
 
     def say(self, line: str, *, every_rank: bool = False) -> None:
         """Prints a line to the terminal, above the bar."""
@@ -102,9 +106,16 @@ class Logbook:
         if self._quiet:
             return
         self._at_the_bar(self._bar.close)
+        self._writer.shutdown()
         if self._board is not None:
             with self.accessories.attempt(_BOARD):
                 self._board.close()
+
+    def _record(self, record: Record) -> None:
+        with self.accessories.attempt(records.NAME):
+            self._written.append(record)
+        self._on_the_board(lambda board: board.add(record), recorded=True)
+        self._step = record.step
 
     def _on_the_board(self, write: "Callable[[Board], None]", *, recorded: bool = False) -> None:
         """Writes to TensorBoard's file; where there is none it is made of all records, which ``recorded`` is one of."""

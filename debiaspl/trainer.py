@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import json
-import math
 import time
 from itertools import islice
 from pathlib import Path
@@ -16,19 +15,16 @@ from debiaspl.agreement import Agreement
 from debiaspl.build import Run
 from debiaspl.checkpoint import Progress
 from debiaspl.checkpoint_file import Checkpoints, read
+from debiaspl.clock import clock
 from debiaspl.epoch_end import PICTURE, EpochEnd
 from debiaspl.logbook import Logbook
 from debiaspl.optim import learning_rate
 from debiaspl.saving import Saver
 from debiaspl.signals import StopRequest
-from debiaspl.step import METRICS
+from debiaspl.step_log import NotFinite, StepLog
 from pipelines.batch import Batch
 from pipelines.errors import UserError
 from pipelines.files import replacing
-
-
-class NotFinite(UserError):
-    """The loss or the state became infinite or NaN: what was saved before is what to go on from."""
 
 
 class Trainer:
@@ -43,7 +39,6 @@ class Trainer:
         self._images = self._science.labeled_batch * (1 + self._science.mu)  # of a step, each counted once
         self._agreement = Agreement(run.ranks)
         self._saved = time.monotonic()
-        self._rate = 0.0  # images per second of the epoch so far
         self.checkpoints = Checkpoints(folder, run.recipe.engine.keep)
         self.progress = Progress()
 
@@ -88,10 +83,11 @@ class Trainer:
             done_images=step * self._images,
             quiet=not self._ranks.is_main,
         )
-        saver = Saver(self.checkpoints, logbook.say)
+        saver, step_log = Saver(self.checkpoints, logbook.say), StepLog(self._run, logbook, self.checkpoint_path)
         try:
             self._write_config(logbook)
-            finished = self._train(logbook, saver, EpochEnd(self._run, self._folder, logbook))
+            finished = self._train(logbook, step_log, saver, EpochEnd(self._run, self._folder, logbook))
+            step_log.flush()
             saver.save_last(self._content(), self.progress.step) if self._ranks.is_main else self._content()
             if not finished:
                 logbook.say(f"stopped after step {self.progress.step}; go on with --resume auto")
@@ -101,6 +97,7 @@ class Trainer:
         except UserError:  # between two steps, so the state is whole; with other ranks, saving would wait for them
             if self._ranks.world == 1 and self.progress.step > step:
                 with contextlib.suppress(UserError):
+                    step_log.flush()
                     saver.save_last(self._content(), self.progress.step)
             raise
         finally:
@@ -111,19 +108,19 @@ class Trainer:
         """Closes the data sources."""
         self._run.close()
 
-    def _train(self, logbook: Logbook, saver: Saver, epoch_end: EpochEnd) -> bool:
+    def _train(self, logbook: Logbook, step_log: StepLog, saver: Saver, epoch_end: EpochEnd) -> bool:
         """Trains and evaluates epoch after epoch; returns False where a stop was requested before the end."""
         while True:
             if self._lacks_evaluation():
-                if not epoch_end(self.progress, self._rate, self._must_stop):
+                if not epoch_end(self.progress, step_log.rate, self._must_stop):
                     return False
                 if not self._is_complete():
-                    self._save(saver)
+                    self._save(saver, step_log)
             if self._is_complete():
                 return True
-            if not self._train_epoch(logbook, saver, epoch_end):
+            if not self._train_epoch(logbook, step_log, saver, epoch_end):
                 return False
-            self._save(saver)  # before anything else is risked
+            self._save(saver, step_log)  # before anything else is risked
 
     def _is_complete(self) -> bool:
         return self.progress.step >= self._science.epochs * self._steps
@@ -136,7 +133,7 @@ class Trainer:
     def _must_stop(self) -> bool:
         return self._agreement.exchange(bool(self._stop), False)[0]
 
-    def _train_epoch(self, logbook: Logbook, saver: Saver, epoch_end: EpochEnd) -> bool:
+    def _train_epoch(self, logbook: Logbook, step_log: StepLog, saver: Saver, epoch_end: EpochEnd) -> bool:
         """Trains to the end of the epoch; returns False where a stop was requested on the way."""
         epoch, done = divmod(self.progress.step, self._steps)
         if done == 0:  # not at the epoch's end: its counts are saved with the checkpoint
@@ -144,25 +141,28 @@ class Trainer:
         labeled, feed = done * self._science.labeled_batch, self._run.training.feed
         feed.seek(epoch, labeled, labeled * self._science.mu)
         accumulation = self._science.accumulation(self._ranks.world)
-        first, started, waited = self.progress.step, time.perf_counter(), 0.0
-        with contextlib.closing(feed.batches(give_up=self._stop.is_overdue)) as batches:
+        first, timed = self.progress.step, clock(self._ranks.device)
+        with contextlib.ExitStack() as at_the_end:
+            at_the_end.callback(step_log.settle)
+            batches = at_the_end.enter_context(contextlib.closing(feed.batches(give_up=self._stop.is_overdue)))
             while self.progress.step < (epoch + 1) * self._steps:
-                before = time.perf_counter()
+                timed.asks()
                 groups = list(islice(batches, accumulation))
-                waited += time.perf_counter() - before
                 if len(groups) < accumulation:  # a stop was requested, and the source hangs
                     return False
+                timed.begins()
                 metrics = self._train_step(groups)
+                timed.ends()
                 logbook.advance(self._images)
+                step_log.settle()  # of the step before, while this one is computed
                 if self.progress.step % self._recipe.engine.log_every == 0 or self.progress.step % self._steps == 0:
-                    elapsed = time.perf_counter() - started
-                    self._log(logbook, metrics, (self.progress.step - first) / elapsed, waited / elapsed)
+                    step_log.note(metrics, self.progress.step, self.progress.step - first, timed.lap())
                     epoch_end.say_bad_files()
                 stop, save = self._agreement.exchange(bool(self._stop), self._save_is_due())
                 if stop:
                     return False
                 if save:
-                    self._save(saver)
+                    self._save(saver, step_log)
                 saver.tick()
         return True
 
@@ -174,35 +174,6 @@ class Trainer:
         self.progress.step += 1
         return metrics
 
-    def _log(self, logbook: Logbook, metrics: torch.Tensor, steps_per_s: float, waiting_share: float) -> None:
-        """Records a step's metrics and the epoch's speed so far."""
-        values = self._read(metrics)
-        self._rate = steps_per_s * self._images
-        values |= {"speed/steps_per_s": steps_per_s, "speed/images_per_s": self._rate}
-        values["speed/waiting_share"] = waiting_share
-        note = f"epoch {(self.progress.step - 1) // self._steps + 1}/{self._science.epochs}"
-        logbook.write(self.progress.step, values, note=f"{note} loss {values['train/total']:.3f}")
-
-    def _read(self, metrics: torch.Tensor) -> dict[str, float]:
-        """Reads a step's metrics, the only reading of the device; raises NotFinite if the loss is not finite."""
-        mean = self._ranks.sum_(metrics.clone()) / self._ranks.world
-        values = {f"train/{name}": value for name, value in zip(METRICS, mean.tolist(), strict=True)}
-        if not math.isfinite(values["train/total"]):
-            raise NotFinite(self._not_finite(f"The loss became {values['train/total']}"))
-        values["train/lr"] = learning_rate(self._science, self.progress.step - 1, self._steps)
-        if self._state.scaler.is_enabled():  # each halving is a step that was skipped
-            values["train/loss_scale"] = self._state.scaler.get_scale()
-        return values
-
-    def _not_finite(self, what: str) -> str:
-        first = max(0, self.progress.step - self._recipe.engine.log_every)
-        path = self.checkpoint_path
-        last = f"The last good checkpoint is {path}" if path.exists() else "There is no checkpoint yet"
-        return (
-            f"{what} within steps {first}–{self.progress.step}. {last}; a lower science.lr or "
-            "engine.precision=float32 may help."
-        )
-
     def _save_is_due(self) -> bool:
         """Whether the main rank's clock asks for a checkpoint within the epoch."""
         due = self._ranks.is_main and time.monotonic() - self._saved >= 60 * self._recipe.engine.save_minutes
@@ -210,8 +181,12 @@ class Trainer:
             self._saved = time.monotonic()
         return due
 
-    def _save(self, saver: Saver) -> None:
-        """Copies the state to the host and has it written in the background. Every rank must call it."""
+    def _save(self, saver: Saver, step_log: StepLog) -> None:
+        """Copies the state to the host and has it written in the background. Every rank must call it.
+
+        Records are written before: a run that goes on from the checkpoint does not write them again.
+        """
+        step_log.flush()
         content = self._content()
         self._saved = time.monotonic()
         if self._ranks.is_main:
@@ -223,7 +198,8 @@ class Trainer:
         floating = [tensor for tensor in [*networks, self._state.phat] if tensor.is_floating_point()]
         largest = torch.stack(torch._foreach_norm(floating, float("inf")))
         if self._ranks.any(not bool(largest.isfinite().all())):
-            raise NotFinite(self._not_finite("Weights, statistics or p̂ became infinite or NaN"))
+            what = "Weights, statistics or p̂ became infinite or NaN"
+            raise NotFinite(what, self.progress.step, self._recipe.engine.log_every, self.checkpoint_path)
         split = self._run.training.split.fingerprint
         return checkpoint.capture(self._state, self.progress, self._recipe, split, self._ranks)
 

@@ -8,10 +8,11 @@ from typing import Any
 
 import torch
 
-from debiaspl.build import build_run
+from debiaspl.build import Run, build_run
 from debiaspl.checkpoint_file import CheckpointError, Checkpoints, read
+from debiaspl.clock import measured_with
 from debiaspl.config import Recipe
-from debiaspl.data import read_data
+from debiaspl.data import read_data, source_threads
 from debiaspl.distributed import Ranks
 from debiaspl.logbook import print_results
 from debiaspl.run_folder import RunFolder
@@ -43,6 +44,8 @@ def _train(
     """Trains from ``start``, a checkpoint's path and content, or from the beginning; returns the exit code."""
     stop = StopRequest()
     run = build_run(recipe, *read_data(recipe), ranks, resuming=start is not None)
+    if ranks.is_main:
+        console.say(_describe(run))
     trainer = Trainer(run, folder, stop)
     try:
         if start is not None:
@@ -60,6 +63,16 @@ def _train(
             sys.stdout.flush()
             os._exit(128 + (stop.signal or 0))
         trainer.close()
+
+
+def _describe(run: Run) -> str:
+    """Returns a line on what a run computes with."""
+    ranks, dtype = run.ranks, str(run.learner.dtype).removeprefix("torch.")
+    threads = source_threads(run.recipe, ranks)
+    return (
+        f"on {ranks.device} in {dtype}; {threads} CPU threads for each source; "
+        f"speed/waiting_share is measured with {measured_with(ranks.device)}"
+    )
 
 
 def _print_results(trainer: Trainer, folder: Path, seconds: float) -> None:

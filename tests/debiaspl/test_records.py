@@ -2,6 +2,7 @@
 
 import json
 import random
+import threading
 import time
 
 import numpy as np
@@ -130,12 +131,14 @@ def test_no_mutation_raises_or_changes_a_value(tmp_path):
 def test_what_the_disk_refuses_is_written_later_and_told_once(tmp_path, capsys):
     book = logbook(tmp_path)
     book.write(1, {"a": 1.0})
+    book.flush()
     path = tmp_path / records.NAME
     content = path.read_bytes()
     path.unlink()
     path.mkdir()
     for step in (2, 3):
         book.write(step, {"a": float(step)})
+    book.flush()
     path.rmdir()
     path.write_bytes(content)
     book.write(4, {"a": 4.0})
@@ -152,3 +155,22 @@ def test_a_tensorboard_that_cannot_be_written_ends_nothing(tmp_path, capsys):
     run(tmp_path, 0, 5)
     assert capsys.readouterr().out.count("TensorBoard's file cannot be written") == 1
     assert len(recorded(tmp_path)["train/total"]) == 5
+
+
+def test_a_slow_disk_holds_up_nobody_but_who_needs_the_records(tmp_path, monkeypatch):
+    """Records are written in their order, by a thread; flush waits for them."""
+    book, go_on, append = logbook(tmp_path), threading.Event(), Records.append
+
+    def slow(written, record):
+        assert go_on.wait(60)
+        append(written, record)
+
+    monkeypatch.setattr(Records, "append", slow)
+    for step in range(1, 6):
+        book.write(step, {"a": float(step)})  # returns while the disk stands still
+    assert recorded(tmp_path) == {}
+    go_on.set()
+    book.flush()
+    assert recorded(tmp_path) == {"a": [(step, float(step)) for step in range(1, 6)]}
+    book.close()
+    assert scalars(tmp_path) == recorded(tmp_path)

@@ -13,6 +13,7 @@ from debiaspl.data import read_data
 from debiaspl.distributed import Ranks
 from debiaspl.overrides import override
 from debiaspl.recipes import find
+from debiaspl.step_log import StepLog
 from debiaspl.train import main
 from debiaspl.trainer import Trainer
 from pipelines.errors import UserError
@@ -256,7 +257,7 @@ def test_non_finite_loss_names_its_steps_and_keeps_the_good_checkpoint(demo_data
     """Found at the next reading of the metrics, not by reading at every step."""
     recipe = small_recipe(demo_data, "engine.log_every=4")
     trainer = Trainer(build_run(recipe, *read_data(recipe), Ranks()), tmp_path)
-    train_step, read_metrics, readings = trainer._train_step, trainer._read, []
+    train_step, note, readings = trainer._train_step, StepLog.note, []
     spoilt_at = trainer._steps + 2 + -trainer._steps % 4  # in the second epoch, between two readings
 
     def spoil(groups):
@@ -265,12 +266,12 @@ def test_non_finite_loss_names_its_steps_and_keeps_the_good_checkpoint(demo_data
             trainer._state.student.head.weight.data[0, 0] = float("nan")
         return metrics
 
-    def read_and_note(metrics):
-        readings.append(trainer.progress.step)
-        return read_metrics(metrics)
+    def noting(step_log, metrics, step, *more):
+        readings.append(step)
+        note(step_log, metrics, step, *more)
 
     monkeypatch.setattr(trainer, "_train_step", spoil)
-    monkeypatch.setattr(trainer, "_read", read_and_note)
+    monkeypatch.setattr(StepLog, "note", noting)
     try:
         with pytest.raises(UserError) as raised:
             trainer.fit()
