@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -31,7 +32,7 @@ def find_device(wanted: str, *, devices: Path = Path("/dev"), processes: Path = 
     return "cpu"
 
 
-def automatic_precision(device: torch.device) -> str:
+def automatic_precision(device: torch.device) -> Literal["float32", "bfloat16", "float16"]:
     """Returns the precision for a device: bfloat16 on a GPU that computes in it, float16 on an older one, else float32.
 
     Before compute capability 8.0 bfloat16 is emulated, and cannot be compiled.

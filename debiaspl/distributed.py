@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch._C._distributed_c10d import PrefixStore
+from torch._C._distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
 from debiaspl.cores import Allowance, allowance, share
@@ -127,7 +127,7 @@ def _meet(backend: str, launched: "_Launched", own: Allowance) -> list[Allowance
     return exchanged(own, part, launched.rank, launched.world)
 
 
-def exchanged(own: Allowance, store: dist.Store, rank: int, world: int) -> list[Allowance]:
+def exchanged(own: Allowance, store: Store, rank: int, world: int) -> list[Allowance]:
     """Tells all ranks of one's own allowance, through a store; returns theirs, as soon as they have told it."""
     store.set(f"allowance {rank}", own.packed())
     return [Allowance.unpacked(store.get(f"allowance {other}")) for other in range(world)]

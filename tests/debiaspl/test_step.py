@@ -10,9 +10,12 @@ import pytest
 import torch
 
 from bench.step import facts as step_facts
-from debiaspl.step import METRICS
+from debiaspl.build import build_state
+from debiaspl.config import Recipe
+from debiaspl.distributed import Ranks
+from debiaspl.step import METRICS, Step
 from pipelines.batch import Batch, Views
-from tests.support.steps import CLASSES, SCIENCE, batches, build
+from tests.support.steps import CLASSES, SCIENCE, batches, build, tables
 
 
 def test_one_step_moves_student_teacher_and_phat():
@@ -104,6 +107,30 @@ def test_the_teachers_update_is_five_dispatcher_calls_at_most():
     state, _ = build(SCIENCE)
     assert len(state.teacher.state_dict()) > 30
     assert 1 <= len(step_facts.teacher_update_calls(state, SCIENCE)) <= 5
+
+
+def test_gradients_reach_the_flat_tensor_in_one_call_for_all_parameters():
+    """Whatever their number; the first group's replace those of the step before, the others' are added."""
+    state, step = build(SCIENCE)
+    parameters = list(state.student.parameters())
+    step._gradients.fill_(7.0)
+    for first, call, groups in ((True, "aten._foreach_copy_.default", 1), (False, "aten._foreach_add_.List", 2)):
+        loss = torch.stack([(parameter**2).sum() for parameter in parameters]).sum()
+        with step_facts.Calls() as calls:
+            step._differentiate(loss, first)
+        in_place = [name for name in calls.names if name.partition(".")[2].partition(".")[0].endswith("_")]
+        assert in_place == [call]
+        for parameter in parameters:
+            torch.testing.assert_close(parameter.grad, groups * 2 * parameter.detach() / SCIENCE.groups)
+
+
+def test_a_frozen_parameter_has_no_gradient_and_stops_no_step():
+    state = build_state(Recipe("test", SCIENCE), CLASSES, Ranks())
+    state.student.head.bias.requires_grad_(False)
+    step = Step(state, tables(), SCIENCE, Ranks(), dtype=torch.float32, compile=False)
+    step(batches(SCIENCE), 0)
+    assert not state.student.head.bias.grad.any()
+    assert state.student.head.weight.grad.any()
 
 
 def test_a_hundred_steps_keep_all_addresses():
