@@ -20,7 +20,7 @@ class NotFinite(UserError):
     """The loss or the state became infinite or NaN: what was saved before is what to go on from."""
 
     def __init__(self, what: str, step: int, log_every: int, checkpoint: Path) -> None:
-        """``what`` became so was found after ``step``, and not at the reading before; ``checkpoint``: the newest."""
+        """``what``, a sentence's beginning, was found after ``step``; ``checkpoint`` is where the newest one is."""
         last = f"The last good checkpoint is {checkpoint}" if checkpoint.exists() else "There is no checkpoint yet"
         super().__init__(
             f"{what} within steps {max(0, step - log_every)}–{step}. {last}; a lower science.lr or "
@@ -51,7 +51,7 @@ class HostCopy:
 
 
 class _Noted(NamedTuple):
-    """What was noted after a step: its number, that within what the lap covers, and values on their way to the host."""
+    """What was noted after a step: its number, the steps that its lap covers, and values on their way to the host."""
 
     step: int
     steps: int

@@ -50,6 +50,17 @@ def test_what_is_saved_was_read(few_data, tmp_path, monkeypatch):
     assert found == ["step 1", "read", "save", "step 2", "read", "save", "step 3", "read", "save", "save", "save"]
 
 
+def test_float16_records_the_scale_after_the_step(few_data, tmp_path):
+    sets = ("science.epochs=1", "science.warmup_epochs=0", "science.mu=2", "engine.precision=float16")
+    recipe = small_recipe(few_data, *sets)
+    trainer = Trainer(build_run(recipe, *read_data(recipe), Ranks()), tmp_path)
+    assert trainer.fit()
+    trainer.close()
+    scales = [row["train/loss_scale"] for row in without_speed(tmp_path / "metrics.jsonl") if "train/total" in row]
+    assert len(scales) == STEPS
+    assert scales[-1] == trainer._state.scaler.get_scale() > 1
+
+
 class OnGpu(torch.Tensor):
     """A tensor that says it is on a GPU."""
 
