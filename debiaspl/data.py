@@ -164,5 +164,6 @@ def _resources(recipe: Recipe, beton: str, ranks: Ranks) -> Resources:
         threads=engine.threads or max(1, len(os.sched_getaffinity(0)) // ranks.local_world),
         prefetch=engine.prefetch,
         processes=ranks.local_world,
+        compile=engine.compile != "off",
         beton=Path(engine.data, beton),
     )
