@@ -13,6 +13,7 @@ rounding, and does so for GPUs. Found equal on the CPU, eager and compiled; neve
 """
 
 from collections.abc import Callable
+from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -107,10 +108,15 @@ def apply(pixels: UInt8[Tensor, "n h w 3"], on_device: Parameters) -> UInt8[Tens
     op, affine, point, factor, stretch = on_device
     assert pixels.numel() < 2**31, "Indices are int32: split the batch."
     for draw in range(len(op)):
-        tables = _tables(pixels, op[draw], point[draw], stretch)
+        tables = _stored(_tables(pixels, op[draw], point[draw], stretch))
         changed = _look_up(_moved(pixels, affine[draw]), tables)
-        pixels = _blend(changed, _base(pixels, op[draw]), factor[draw])
+        pixels = _stored(_blend(changed, _base(pixels, op[draw]), factor[draw]))
     return pixels
+
+
+def _stored(tensor: Tensor) -> Tensor:
+    """The same tensor; a compiler has to compute it once and store it, instead of anew for each pixel that reads it."""
+    return tensor.as_strided(tensor.shape, tensor.stride())
 
 
 def _count(to: int, like: Tensor) -> Int32[Tensor, "to"]:
@@ -124,9 +130,9 @@ def _moved(pixels: UInt8[Tensor, "n h w 3"], affine: Int32[Tensor, "n 6"]) -> UI
     x, y, view = _count(w, pixels), _count(h, pixels)[:, None], _count(n, pixels)[:, None, None]
     from_x = (a * x + (b * y + c)) >> 16
     from_y = (d * x + (e * y + f)) >> 16
-    inside = (from_x >= 0) & (from_x < w) & (from_y >= 0) & (from_y < h)
-    at = torch.where(inside, (view * h + from_y) * w + from_x, 0)
+    at = (view * h + from_y.clamp(0, h - 1)) * w + from_x.clamp(0, w - 1)
     found = pixels.reshape(-1, 3).index_select(0, at.reshape(-1)).reshape(pixels.shape)
+    inside = (from_x >= 0) & (from_x < w) & (from_y >= 0) & (from_y < h)
     return found * inside[..., None]
 
 
@@ -155,7 +161,7 @@ def _tables(
     histogram = histogram.reshape(-1, 3, 256)
     op = op[:, None, None]
     table = torch.where(op == int(Op.AutoContrast), _stretched(histogram, stretch), point[:, None])
-    return torch.where(op == int(Op.Equalize), _equalized(histogram), table)
+    return torch.where(op == int(Op.Equalize), _equalized(histogram, pixels[0, ..., 0].numel()), table)
 
 
 def _stretched(histogram: Int32[Tensor, "n 3 256"], stretch: Float64[Tensor, "256 2"]) -> UInt8[Tensor, "n 3 256"]:
@@ -173,13 +179,12 @@ def _stretched(histogram: Int32[Tensor, "n 3 256"], stretch: Float64[Tensor, "25
     return torch.where(high > low, (from_zero - offset).clamp(0, 255).to(torch.uint8), value.to(torch.uint8))
 
 
-def _equalized(histogram: Int32[Tensor, "n 3 256"]) -> UInt8[Tensor, "n 3 256"]:
-    """Equalize: each channel's values as evenly frequent as a table can make them."""
+def _equalized(histogram: Int32[Tensor, "n 3 256"], area: int) -> UInt8[Tensor, "n 3 256"]:
+    """Equalize: the values of each channel, ``area`` in all, as evenly frequent as a table can make them."""
     value = _count(256, histogram)
     high = torch.where(histogram > 0, value, 0).amax(-1, keepdim=True)
-    up_to = histogram.cumsum(-1, dtype=torch.int32)
-    step = (up_to[..., -1:] - torch.where(value == high, histogram, 0).sum(-1, keepdim=True, dtype=torch.int32)) // 255
-    below = step // 2 + up_to - histogram
+    step = (area - torch.where(value == high, histogram, 0).sum(-1, keepdim=True, dtype=torch.int32)) // 255
+    below = step // 2 + histogram.cumsum(-1, dtype=torch.int32) - histogram
     equalized = torch.where(step > 0, (below // step.clamp(min=1)).clamp(max=255), value)
     return equalized.to(torch.uint8)
 
@@ -219,8 +224,9 @@ def _smoothed(pixels: UInt8[Tensor, "n h w 3"]) -> Int16[Tensor, "n h w 3"]:
     """The 3 × 3 mean whose centre weighs 5 of 13, rounded; the border stays."""
     _, h, w, _ = pixels.shape
     value = pixels.to(torch.int16)
-    around = [value.roll((down, right), (1, 2)) for down in (-1, 0, 1) for right in (-1, 0, 1)]  # wrong at the border
-    total = sum(around, start=4 * value)  # at most 13 · 255
+    total = 4 * value
+    for down, right in product((-1, 0, 1), repeat=2):
+        total = total + value.roll((down, right), (1, 2))  # wrong at the border; at most 13 · 255
     # (2 · total + 13) // 26, as a product: equal for all totals to 3315.
     mean = ((2 * total + 13).to(torch.int32) * 10083 >> 18).to(torch.int16)
     return torch.where(_inner(h, pixels)[:, None, None] & _inner(w, pixels)[:, None], mean, value)

@@ -9,9 +9,8 @@ On a CPU our executor cuts: Pillow's bytes, at a third of the time of DALI's ope
 On a GPU, an evaluation is decoded and cut on the CPU all the same (``DaliOptions.decode_evaluation``).
 
 What DALI does differently from Pillow, measured with DALI 2.4 and Pillow 13:
-- Decoding on a GPU: not measured. nvJPEG is another decoder than libjpeg-turbo, with a DCT and an upsampling of its own;
-  nvImageCodec's own tests let the two differ by 6 grey levels. Which images go to the GPU's hardware engine, a third
-  decoder, depends on the batch.
+- Decoding on a GPU: not measured. nvJPEG is another decoder than libjpeg-turbo, and nvImageCodec's own tests let the
+  two differ by 6 grey levels. Which images go to the hardware engine, a third decoder, depends on the batch.
 - Decoding on the CPU: nothing, for a JPEG of any kind (subsampling, progressive, grey, EXIF rotation ignored). Whatever
   else it reads differently never reaches it: Pillow decodes that, and DALI is handed the pixels.
 - Resizing: one grey level in about a fifth of the pixels, because Pillow rounds to uint8 between its two passes and
@@ -50,10 +49,10 @@ from pipelines.views import EvaluationView, TrainingViews
 class DaliSource(BaseSource):
     """A ``pipelines.batch.Source`` over image files.
 
-    Batches are prepared ahead (``resources.prefetch``, on a GPU ``DaliOptions.prefetch``), past an epoch's end too: the
-    passes of an evaluation are all alike, so the next one's first batches lie ready, whichever epoch is sought. After a seek, an abandoned iteration or
-    an error they are dropped together with their DALI pipeline, and a new one starts from the order, which alone knows
-    what comes next.
+    Batches are prepared ahead (``resources.prefetch``, on a GPU ``DaliOptions.prefetch``), past an epoch's end too: all
+    passes of an evaluation are alike, so the next one's first batches lie ready. After a seek, an abandoned iteration
+    or an error they are dropped together with their DALI pipeline, and a new one starts from the order, which alone
+    knows what comes next.
     """
 
     def __init__(
@@ -104,7 +103,7 @@ class DaliSource(BaseSource):
         self._augment.close()
 
     def _place(self) -> tuple[int, int]:
-        """Returns the epoch and the samples consumed of it that are sought; every pass of an evaluation is one place."""
+        """Returns the epoch that is sought, 0 for every pass of an evaluation, and the samples consumed of it."""
         return 0 if isinstance(self._order, EvaluationOrder) else self._epoch, self._consumed
 
     def _endless(self, epoch: int, consumed: int) -> Iterator[Draws]:

@@ -74,6 +74,7 @@ class DaliOptions:
         """Whether DALI cuts the views; otherwise it only decodes, on the CPU."""
         return self.gpu_decodes(evaluates, on_gpu) if self.cut == "auto" else self.cut == "dali"
 
+
 @dataclass(frozen=True)
 class FfcvOptions:
     """How the ffcv pipeline works."""
