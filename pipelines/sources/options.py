@@ -84,8 +84,8 @@ class FfcvOptions:
     auto: a copy, where those of all processes of the machine take at most half of the available memory."""
     strong_on: Literal["auto", "source", "device"] = "auto"
     """Who applies RandAugment to the strong views, the source's threads or, after the copy, the device; auto: a GPU for
-    which it is compiled (uncompiled it takes some 130 kernels a draw). The same bytes either way. (dali augments where
-    its pixels lie, torchvision at the source.)"""
+    which it is compiled, since it takes hundreds of small kernels otherwise. The same bytes either way. (dali augments
+    where its pixels lie, torchvision at the source.)"""
 
     def __post_init__(self) -> None:
         check_bounds("ffcv", self)
