@@ -7,6 +7,7 @@ python -m tests.support.compiled_augment counted|swept|cuda-eager|cuda-compiled
 
 import json
 import sys
+from unittest import mock
 
 import numpy as np
 import torch
@@ -23,12 +24,22 @@ CONTRACT = "cpp.enable_floating_point_contract_flag"
 
 
 def counted() -> None:
-    """Compares one compiled draw with Pillow; prints its kernels and stored bytes, on the CPU and for a GPU."""
+    """Compares a draw that was compiled in the background with Pillow; prints its kernels and stored bytes."""
     op, level = every_draw(copies=1)
     images = pictures(np.random.default_rng(4), len(op), 33, 40)
     pixels, parameters = torch.from_numpy(images), gpu.parameters(op[:, :1], level[:, :1], 33, 40)
-    with inductor.patch({CONTRACT: "fast"}):
-        actual, (code,) = run_and_get_code(compiled.in_few_kernels(), pixels, parameters)
+    augmenter = compiled.Augmenter(compile=True)
+
+    def compile_beside() -> None:
+        augmenter(pixels.clone(), op[:, :1], level[:, :1])
+        augmenter.close()  # waits for the compiler's thread
+
+    with inductor.patch({CONTRACT: "fast", "force_disable_caches": True}), mock.patch.object(compiled, "UNCOMPILED", 1):
+        _, (code,) = run_and_get_code(compile_beside)
+    actual = pixels.clone()
+    with torch.compiler.set_stance("fail_on_recompile"):  # on this thread, what the other one compiled
+        augmenter(actual, op[:, :1], level[:, :1])
+    assert augmenter._compiled is not gpu.apply
     assert_equal(actual, by_pillow(images, op, level), op, level)
 
     def apply(views: Tensor, *parts: Tensor) -> Tensor:
