@@ -9,7 +9,8 @@ three compile into one kernel that writes the draw's result and nothing else as 
 
 Why the bytes are the same everywhere: integers wherever possible; a product of floats, whose rounding shows in Pillow's
 bytes, is made of two products without rounding (``_halves``), because a compiler may fuse a product and a sum into one
-rounding, and does so for GPUs. Found equal on the CPU, eager and compiled; never run on a GPU.
+rounding, and does so for GPUs. Found equal on the CPU, eager and compiled, and in Triton's interpreter; never run on a
+GPU.
 """
 
 from collections.abc import Callable

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from debiaspl.config import ConfigError, Recipe
+from debiaspl.data import _resources
+from debiaspl.distributed import Ranks
 from debiaspl.overrides import MOVED, SECTIONS, override, restored
 from debiaspl.recipes import RECIPES, find
 from debiaspl.train import build_parser
@@ -142,6 +144,11 @@ def test_old_names_of_fields_are_understood_and_say_the_new_ones(capsys):
     assert capsys.readouterr().err.splitlines() == [f"{old} is now {MOVED[old]}" for old in OLD]
     assert override(recipe, ["ffcv.cache=memory"]).ffcv.cache == "memory"
     assert capsys.readouterr().err == ""
+
+
+def test_compile_off_compiles_nothing_in_a_source_either():
+    assert _resources(find("demo"), "train.beton", Ranks()).compile
+    assert not _resources(override(find("demo"), ["engine.compile=off"]), "train.beton", Ranks()).compile
 
 
 def test_a_recipe_is_restored_from_this_versions_layout_and_the_older_one():

@@ -610,6 +610,28 @@ def test_who_decodes_for_a_gpu(views, options, expected) -> None:
     assert (built.device_id, built.num_threads, built.prefetch_queue_depth, decoder, *lie) == expected
 
 
+def test_dalis_buffers_are_kept_until_their_copy_is_done(opened, monkeypatch) -> None:
+    """The stream is a recorder: RandAugment, which needs them no more, is not waited for."""
+    done = []
+
+    class Stream:
+        def synchronize(self) -> None:
+            done.append("copied")
+
+    class Buffer:
+        def as_tensor(self) -> np.ndarray:
+            return np.full((6, 96, 96, 3), 7, np.uint8)
+
+    order = training_order()
+    source = opened(order, TrainingViews(size=96, weak=1, strong=1))
+    monkeypatch.setattr(source, "_stream", Stream())
+    monkeypatch.setattr(source, "_augment_strong", lambda *_: done.append("augmented"))
+    pixels = source._collect([Buffer(), Buffer()], source._plan(next(order.groups(0, 0))))
+    assert done == ["copied", "augmented"]
+    assert pixels.shape == (2, 6, 96, 96, 3)
+    assert (pixels == 7).all()
+
+
 @pytest.mark.parametrize(("cut", "resizes"), [("dali", 3), ("auto", 0)])
 def test_cpu_graph_decodes_once(cut, resizes) -> None:
     built = dali_graph.build(lambda: (), TrainingViews(weak=3), 8, Resources(), DaliOptions(cut=cut))
