@@ -147,8 +147,8 @@ def test_old_names_of_fields_are_understood_and_say_the_new_ones(capsys):
 
 
 def test_compile_off_compiles_nothing_in_a_source_either():
-    assert _resources(find("demo"), "train.beton", Ranks()).compile
-    assert not _resources(override(find("demo"), ["engine.compile=off"]), "train.beton", Ranks()).compile
+    assert _resources(find("imagenet-1p"), "train.beton", Ranks()).compile
+    assert not _resources(override(find("imagenet-1p"), ["engine.compile=off"]), "train.beton", Ranks()).compile
 
 
 def test_a_recipe_is_restored_from_this_versions_layout_and_the_older_one():
