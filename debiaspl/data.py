@@ -169,5 +169,6 @@ def _resources(recipe: Recipe, beton: str, ranks: Ranks) -> Resources:
         threads=source_threads(recipe, ranks),
         prefetch=engine.prefetch,
         processes=ranks.local_world,
+        compile=engine.compile != "off",
         beton=Path(engine.data, beton),
     )

@@ -4,6 +4,8 @@ Traced is the eager step, on fake CPU tensors: autocast lowers the same operatio
 sizes of tensors do not depend on the device. Memory is that of every tensor that is alive at the same time: networks,
 gradients, momentum, saved activations, temporaries, the step's images and those prefetched. Compiled, the step fuses
 operations and keeps fewer activations, so its peak is lower.
+
+DALI's own memory is arithmetic over what it is told to keep; how much its allocator keeps beside that is not known.
 """
 
 import weakref
@@ -25,6 +27,7 @@ from debiaspl.build import build_state, compute_dtype
 from debiaspl.config import Recipe
 from debiaspl.distributed import Ranks
 from debiaspl.step import Step, Tables, teacher_pass
+from pipelines.views import TrainingViews
 
 GIB = 2**30
 RESERVE = 1 * GIB
@@ -32,6 +35,10 @@ RESERVE = 1 * GIB
 _BLOCK = 512
 """CUDA's allocator rounds up to so many bytes."""
 _CLASSES, _IMAGES = 1000, 1_281_167  # ImageNet's, for head and tables
+_DECODED = 500 * 375 * 3
+"""Bytes of a usual picture of ImageNet, decoded."""
+_IN_WORK = 2
+"""Groups that a DALI pipeline decodes or cuts at the same time; those that lie ready come on top."""
 CARDS = (8, 11, 16, 24, 40, 80)
 """Usual sizes of GPU memory, GB."""
 
@@ -50,11 +57,13 @@ class Trace:
     resident_bytes: int
     """Networks, gradients, momentum, tables, images: what remains between steps."""
     peak_bytes: int
+    dali_bytes: int
+    """DALI's decoders and buffers; 0 where the recipe's pipeline has none on the GPU."""
 
     @property
     def needed_bytes(self) -> int:
-        """Peak with RESERVE."""
-        return self.peak_bytes + RESERVE
+        """Peak with DALI's memory and RESERVE."""
+        return self.peak_bytes + self.dali_bytes + RESERVE
 
     @property
     def card(self) -> str:
@@ -131,7 +140,28 @@ def trace(recipe: Recipe, groups: int) -> Trace:
         student_flops=whole.get_total_flops() - teacher.get_total_flops(),
         resident_bytes=resident,
         peak_bytes=peak,
+        dali_bytes=dali_bytes(recipe),
     )
+
+
+def dali_bytes(recipe: Recipe) -> int:
+    """Returns the bytes of a GPU that DALI's two training pipelines take; an evaluation's take none by default.
+
+    Each has its decoder's memory for every thread, pictures and crops in work, and finished views that lie ready.
+    """
+    science, options = recipe.science, recipe.dali
+    if recipe.engine.pipeline != "dali" or not options.dali_cuts(evaluates=False, on_gpu=True):
+        return 0
+    decoder = options.threads * options.preallocate_mb << 20 if options.gpu_decodes(evaluates=False, on_gpu=True) else 0
+    samples = (1, science.labeled_views), (science.mu, science.unlabeled_views)  # of either for each labeled image
+    return sum(decoder + many * science.group * _sample_bytes(views, options.prefetch) for many, views in samples)
+
+
+def _sample_bytes(views: TrainingViews, prefetch: int) -> int:
+    """Returns DALI's bytes for one sample: decoded and cut in ``_IN_WORK`` groups, finished in ``prefetch`` more."""
+    finished = 3 * views.size**2
+    working = _DECODED + views.count * (_DECODED + 2 * finished)  # a crop is at most the picture; resized, mirrored
+    return _IN_WORK * working + prefetch * views.count * finished
 
 
 def _tables(clip: bool) -> Tables:
@@ -153,6 +183,7 @@ def table(found: Trace) -> list[tuple[str, str]]:
         ("together", f"{student + teacher:.2f} TFLOP"),
         ("memory between steps", f"{found.resident_bytes / GIB:.2f} GiB"),
         ("memory at the peak, all tensors", f"{found.peak_bytes / GIB:.2f} GiB"),
-        ("with CUDA's context and cuDNN's workspace", f"{found.needed_bytes / GIB:.2f} GiB"),
+        ("DALI's decoders and buffers", f"{found.dali_bytes / GIB:.2f} GiB"),
+        ("with those, CUDA's context and cuDNN's workspace", f"{found.needed_bytes / GIB:.2f} GiB"),
         ("smallest usual card", found.card),
     ]

@@ -2,20 +2,23 @@
 
 Shapes: pixels uint8 [n, h, w, 3], cut and mirrored already; op and level [n, k] for k draws, applied in order.
 
-Each draw is three passes over the whole batch, and a view that a pass does not concern passes it unchanged: an affine
-gather, a look-up table per view and channel, a blend. Nothing depends on which operations were drawn but numbers, so
-shapes are fixed, nothing is read back to the host, and ``apply`` compiles into one graph.
+Each draw is an affine gather, a look-up table per view and channel, and a blend; an operation is one of the three, and
+numbers make the other two pass its view unchanged. So shapes are fixed, nothing is read back to the host, and ``apply``
+compiles into one graph. Whatever an operation needs to know of a view, it takes from the view before the draw. So all
+three compile into one kernel that writes the draw's result and nothing else as large (compiled.py).
 
 Why the bytes are the same everywhere: integers wherever possible; a product of floats, whose rounding shows in Pillow's
 bytes, is made of two products without rounding (``_halves``), because a compiler may fuse a product and a sum into one
-rounding, and does so for GPUs. Found equal on the CPU, eager and compiled; never run on a GPU.
+rounding, and does so for GPUs. Found equal on the CPU, eager and compiled, and in Triton's interpreter; never run on a
+GPU.
 """
 
+from collections.abc import Callable
+from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float32, Float64, Int16, Int32, UInt8
 from numpy.typing import NDArray
 from torch import Tensor
@@ -45,15 +48,18 @@ class Parameters(NamedTuple):
 
 
 def augment_batch(
-    pixels: UInt8[Tensor, "*views h w 3"], op: NDArray[np.uint8], level: NDArray[np.int8]
+    pixels: UInt8[Tensor, "*views h w 3"],
+    op: NDArray[np.uint8],
+    level: NDArray[np.int8],
+    run: Callable[[Tensor, Parameters], Tensor] | None = None,
 ) -> UInt8[Tensor, "*views h w 3"]:
     """Views [(v,) n, h, w, 3] after RandAugment's op and level [(v,) n, k], on their device and its current stream.
 
-    A new tensor: a gather cannot run in place, and a function without side effects is what compiles. Not compiled, it
-    takes up to 3.1 MB per view of 224 × 224 beyond its argument (21 times the view): 0.25 GB for 80 views at once.
+    ``run`` is ``apply`` or what a compiler made of it. The result is a new tensor: a gather cannot run in place, and a
+    function without side effects is what compiles.
     """
     views = pixels.reshape(-1, *pixels.shape[-3:])
-    done = apply(views, upload(parameters(op, level, *views.shape[1:3]), pixels.device))
+    done = (run or apply)(views, upload(parameters(op, level, *views.shape[1:3]), pixels.device))
     return done.reshape(pixels.shape)
 
 
@@ -103,47 +109,60 @@ def apply(pixels: UInt8[Tensor, "n h w 3"], on_device: Parameters) -> UInt8[Tens
     op, affine, point, factor, stretch = on_device
     assert pixels.numel() < 2**31, "Indices are int32: split the batch."
     for draw in range(len(op)):
-        pixels = _move(pixels, affine[draw])
-        pixels = _look_up(pixels, op[draw], point[draw], stretch)
-        pixels = _blend(pixels, op[draw], factor[draw])
+        tables = _stored(_tables(pixels, op[draw], point[draw], stretch))
+        changed = _look_up(_moved(pixels, affine[draw]), tables)
+        pixels = _stored(_blend(changed, _base(pixels, op[draw]), factor[draw]))
     return pixels
+
+
+def _stored(tensor: Tensor) -> Tensor:
+    """The same tensor; a compiler has to compute it once and store it, instead of anew for each pixel that reads it."""
+    return tensor.as_strided(tensor.shape, tensor.stride())
 
 
 def _count(to: int, like: Tensor) -> Int32[Tensor, "to"]:
     return torch.arange(to, dtype=torch.int32, device=like.device)
 
 
-def _move(pixels: UInt8[Tensor, "n h w 3"], affine: Int32[Tensor, "n 6"]) -> UInt8[Tensor, "n h w 3"]:
+def _moved(pixels: UInt8[Tensor, "n h w 3"], affine: Int32[Tensor, "n 6"]) -> UInt8[Tensor, "n h w 3"]:
     """The nearest source pixel of every pixel, black outside."""
     n, h, w, _ = pixels.shape
     a, b, c, d, e, f = affine[..., None, None].unbind(1)
     x, y, view = _count(w, pixels), _count(h, pixels)[:, None], _count(n, pixels)[:, None, None]
     from_x = (a * x + (b * y + c)) >> 16
     from_y = (d * x + (e * y + f)) >> 16
-    inside = (from_x >= 0) & (from_x < w) & (from_y >= 0) & (from_y < h)
-    at = torch.where(inside, (view * h + from_y) * w + from_x, 0)
+    at = (view * h + from_y.clamp(0, h - 1)) * w + from_x.clamp(0, w - 1)
     found = pixels.reshape(-1, 3).index_select(0, at.reshape(-1)).reshape(pixels.shape)
+    inside = (from_x >= 0) & (from_x < w) & (from_y >= 0) & (from_y < h)
     return found * inside[..., None]
 
 
-def _look_up(
+def _slots(pixels: UInt8[Tensor, "n h w 3"]) -> Int32[Tensor, "values"]:
+    """Where every value's entry lies in n · 3 tables of 256 entries."""
+    table = _count(3 * len(pixels), pixels).reshape(-1, 1, 1, 3)
+    return (256 * table + pixels).reshape(-1)
+
+
+def _look_up(pixels: UInt8[Tensor, "n h w 3"], tables: UInt8[Tensor, "n 3 256"]) -> UInt8[Tensor, "n h w 3"]:
+    """Every value's entry in its view's and channel's table."""
+    return tables.reshape(-1).index_select(0, _slots(pixels)).reshape(pixels.shape)
+
+
+def _tables(
     pixels: UInt8[Tensor, "n h w 3"],
     op: UInt8[Tensor, "n"],
     point: UInt8[Tensor, "n 256"],
     stretch: Float64[Tensor, "256 2"],
-) -> UInt8[Tensor, "n h w 3"]:
-    """Every value's entry in its view's and channel's table."""
-    n = len(pixels)
-    table_of = _count(3 * n, pixels).reshape(n, 1, 1, 3)
-    slot = (256 * table_of + pixels).reshape(-1)
+) -> UInt8[Tensor, "n 3 256"]:
+    """The new value of each value, by view and channel."""
     # Counted in any order: sums of integers do not depend on it. (Told to be deterministic, torch sorts first: slower.)
-    one = torch.ones((), dtype=torch.int32, device=pixels.device).expand(slot.shape)
-    histogram = torch.zeros(3 * n * 256, dtype=torch.int32, device=pixels.device).index_add(0, slot, one)
-    histogram = histogram.reshape(n, 3, 256)
+    slots = _slots(pixels)
+    one = torch.ones((), dtype=torch.int32, device=pixels.device).expand(slots.shape)
+    histogram = torch.zeros(3 * len(pixels) * 256, dtype=torch.int32, device=pixels.device).index_add(0, slots, one)
+    histogram = histogram.reshape(-1, 3, 256)
     op = op[:, None, None]
     table = torch.where(op == int(Op.AutoContrast), _stretched(histogram, stretch), point[:, None])
-    table = torch.where(op == int(Op.Equalize), _equalized(histogram), table)
-    return table.reshape(-1).index_select(0, slot).reshape(pixels.shape)
+    return torch.where(op == int(Op.Equalize), _equalized(histogram, pixels[0, ..., 0].numel()), table)
 
 
 def _stretched(histogram: Int32[Tensor, "n 3 256"], stretch: Float64[Tensor, "256 2"]) -> UInt8[Tensor, "n 3 256"]:
@@ -161,33 +180,35 @@ def _stretched(histogram: Int32[Tensor, "n 3 256"], stretch: Float64[Tensor, "25
     return torch.where(high > low, (from_zero - offset).clamp(0, 255).to(torch.uint8), value.to(torch.uint8))
 
 
-def _equalized(histogram: Int32[Tensor, "n 3 256"]) -> UInt8[Tensor, "n 3 256"]:
-    """Equalize: each channel's values as evenly frequent as a table can make them."""
+def _equalized(histogram: Int32[Tensor, "n 3 256"], area: int) -> UInt8[Tensor, "n 3 256"]:
+    """Equalize: the values of each channel, ``area`` in all, as evenly frequent as a table can make them."""
     value = _count(256, histogram)
     high = torch.where(histogram > 0, value, 0).amax(-1, keepdim=True)
-    up_to = histogram.cumsum(-1, dtype=torch.int32)
-    step = (up_to[..., -1:] - torch.where(value == high, histogram, 0).sum(-1, keepdim=True, dtype=torch.int32)) // 255
-    below = step // 2 + up_to - histogram
+    step = (area - torch.where(value == high, histogram, 0).sum(-1, keepdim=True, dtype=torch.int32)) // 255
+    below = step // 2 + histogram.cumsum(-1, dtype=torch.int32) - histogram
     equalized = torch.where(step > 0, (below // step.clamp(min=1)).clamp(max=255), value)
     return equalized.to(torch.uint8)
 
 
-def _blend(
-    pixels: UInt8[Tensor, "n h w 3"],
-    op: UInt8[Tensor, "n"],
-    factor: Float32[Tensor, "n 2"],
-) -> UInt8[Tensor, "n h w 3"]:
-    """From a base (factor 0) to the pixels (1) and beyond, clipped, truncated.
-
-    The base is each pixel's grey for Color, the view's mean grey for Contrast, the smoothed view for Sharpness; all
-    others have factor 1, which gives the pixels back whatever the base.
-    """
+def _base(pixels: UInt8[Tensor, "n h w 3"], op: UInt8[Tensor, "n"]) -> Int16[Tensor, "n h w 3"]:
+    """What is blended with: each pixel's grey for Color, the view's mean grey for Contrast, else the smoothed view."""
     op = op[:, None, None, None]
     grey = _grey(pixels)
     area = grey[0].numel()
     mean = (2 * grey.sum((1, 2, 3), keepdim=True) + area) // (2 * area)  # rounded half up, as Pillow's float64 does
     base = torch.where(op == int(Op.Contrast), mean.to(torch.int16), grey)
-    base = torch.where(op == int(Op.Sharpness), _smoothed(pixels), base)
+    return torch.where(op == int(Op.Sharpness), _smoothed(pixels), base)
+
+
+def _blend(
+    pixels: UInt8[Tensor, "n h w 3"],
+    base: Int16[Tensor, "n h w 3"],
+    factor: Float32[Tensor, "n 2"],
+) -> UInt8[Tensor, "n h w 3"]:
+    """From the base (factor 0) to the pixels (1) and beyond, clipped, truncated.
+
+    Factor 1 gives the pixels back whatever the base: that is how all operations pass that blend nothing.
+    """
     difference = (pixels - base).to(torch.float32)
     high, low = factor[:, None, None, None].unbind(-1)
     mixed = base + (high * difference + low * difference)
@@ -204,15 +225,12 @@ def _smoothed(pixels: UInt8[Tensor, "n h w 3"]) -> Int16[Tensor, "n h w 3"]:
     """The 3 × 3 mean whose centre weighs 5 of 13, rounded; the border stays."""
     _, h, w, _ = pixels.shape
     value = pixels.to(torch.int16)
-    if min(h, w) < 3:
-        return value
-    rows = value[:, :-2] + value[:, 1:-1] + value[:, 2:]
-    total = rows[:, :, :-2] + rows[:, :, 1:-1] + rows[:, :, 2:] + 4 * value[:, 1:-1, 1:-1]  # at most 13 · 255
+    total = 4 * value
+    for down, right in product((-1, 0, 1), repeat=2):
+        total = total + value.roll((down, right), (1, 2))  # wrong at the border; at most 13 · 255
     # (2 · total + 13) // 26, as a product: equal for all totals to 3315.
     mean = ((2 * total + 13).to(torch.int32) * 10083 >> 18).to(torch.int16)
-    return torch.where(
-        _inner(h, pixels)[:, None, None] & _inner(w, pixels)[:, None], F.pad(mean, (0, 0, 1, 1, 1, 1)), value
-    )
+    return torch.where(_inner(h, pixels)[:, None, None] & _inner(w, pixels)[:, None], mean, value)
 
 
 def _inner(side: int, like: Tensor) -> Bool[Tensor, "side"]:

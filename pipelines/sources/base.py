@@ -9,7 +9,6 @@ from PIL import Image
 from torch import Tensor
 
 from pipelines.augment import pillow
-from pipelines.augment.policy import Plan, plan
 from pipelines.batch import Views
 from pipelines.errors import DataError
 from pipelines.names import readable
@@ -43,10 +42,6 @@ class BaseSource:
     def seek(self, epoch: int, consumed: int) -> None:
         """Makes the next iteration start in ``epoch``, after its ``consumed`` first samples."""
         self._epoch, self._consumed = epoch, consumed
-
-    def _plan(self, draws: Draws) -> Plan:
-        """Returns the plan for images of the sizes that the listing states."""
-        return plan(self._views, draws, self._listing.heights[draws.index], self._listing.widths[draws.index])
 
     def _handed_over(self, make: Callable[[], Views]) -> Views:
         """Returns what ``make`` returns, ready on the caller's current stream; a GPU makes it on the source's own."""

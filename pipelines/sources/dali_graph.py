@@ -30,12 +30,18 @@ def build(
     resources: Resources,
     options: DaliOptions,
 ) -> Pipeline:
-    """Returns the pipeline that runs ``graph`` on groups of at most ``largest`` samples."""
+    """Returns the pipeline that runs ``graph`` on groups of at most ``largest`` samples.
+
+    It has a GPU where DALI cuts on one. Where none of it runs there, no memory of the GPU's is taken.
+    """
+    evaluates = isinstance(views, EvaluationView)
+    on_gpu = resources.on_gpu and options.dali_cuts(evaluates, on_gpu=True)
+    few = options.gpu_decodes(evaluates, resources.on_gpu)  # otherwise these threads decode
     pipeline = Pipeline(
         batch_size=largest,
-        num_threads=resources.threads,
-        device_id=_device_id(resources),
-        prefetch_queue_depth=resources.prefetch,
+        num_threads=min(options.threads, resources.threads) if few else resources.threads,
+        device_id=_device_id(resources) if on_gpu else None,
+        prefetch_queue_depth=options.prefetch if on_gpu else resources.prefetch,
     )
     with pipeline:
         pipeline.set_outputs(*graph(feed, views, resources, options))
@@ -49,11 +55,13 @@ def graph(
 
     Where DALI does not cut: the decoded images and the index.
     """
-    if not options.dali_cuts(resources.on_gpu):
+    evaluates = isinstance(views, EvaluationView)
+    mixed = options.gpu_decodes(evaluates, resources.on_gpu)
+    if not options.dali_cuts(evaluates, resources.on_gpu):
         encoded, index = fn.external_source(
             feed, num_outputs=2, batch=True, dtype=[types.UINT8, types.INT64], ndim=[1, 0]
         )
-        return _decode(encoded, resources, options), index
+        return _decode_on_cpu(encoded), index
     v = views.count
     encoded, index, *cuts = fn.external_source(
         feed,
@@ -62,7 +70,9 @@ def graph(
         dtype=[types.UINT8, types.INT64, *2 * v * [types.INT32], *v * [types.FLOAT], *2 * v * [types.INT32]],
         ndim=[1, 0, *4 * v * [1], *v * [0]],
     )
-    image = _decode(encoded, resources, options)  # once, for all views
+    image = _decode_on_gpu(encoded, options) if mixed else _decode_on_cpu(encoded)  # once, for all views
+    if resources.on_gpu and not mixed:
+        image = image.gpu()
     finished = []
     for corner, extent, resized, window, flip in zip(*(cuts[k * v : (k + 1) * v] for k in range(5)), strict=True):
         cut = fn.slice(image, start=corner, shape=extent, axes=(0, 1))
@@ -72,10 +82,13 @@ def graph(
     return *finished, index
 
 
-def _decode(encoded: DataNode, resources: Resources, options: DaliOptions) -> DataNode:
-    """Returns RGB as Pillow decodes it: the accurate inverse DCT, smooth chroma, EXIF rotation ignored."""
-    if not (resources.on_gpu and options.dali_cuts(on_gpu=True)):
-        return fn.decoders.image(encoded, device="cpu", output_type=types.RGB, adjust_orientation=False)
+def _decode_on_cpu(encoded: DataNode) -> DataNode:
+    """Returns RGB, byte for byte as Pillow decodes it: the accurate inverse DCT, smooth chroma, no EXIF rotation."""
+    return fn.decoders.image(encoded, device="cpu", output_type=types.RGB, adjust_orientation=False)
+
+
+def _decode_on_gpu(encoded: DataNode, options: DaliOptions) -> DataNode:
+    """Returns RGB as nvJPEG decodes it with smooth chroma, near Pillow's but not its bytes."""
     return fn.decoders.image(
         encoded,
         device="mixed",
@@ -88,9 +101,7 @@ def _decode(encoded: DataNode, resources: Resources, options: DaliOptions) -> Da
     )
 
 
-def _device_id(resources: Resources) -> int | None:
-    """Returns the number of the GPU that DALI is to work on; None on a CPU."""
-    if not resources.on_gpu:
-        return None
+def _device_id(resources: Resources) -> int:
+    """Returns the number of the GPU that DALI is to work on."""
     number = torch.device(resources.device).index
     return torch.cuda.current_device() if number is None else number

@@ -6,7 +6,11 @@ travels through the pipeline with its pixels. Threads of ours read each file onc
 
 On a CPU our executor cuts: Pillow's bytes, at a third of the time of DALI's operators (``DaliOptions.cut``).
 
+On a GPU, an evaluation is decoded and cut on the CPU all the same (``DaliOptions.decode_evaluation``).
+
 What DALI does differently from Pillow, measured with DALI 2.4 and Pillow 13:
+- Decoding on a GPU: not measured. nvJPEG is another decoder than libjpeg-turbo, and nvImageCodec's own tests let the
+  two differ by 6 grey levels. Which images go to the hardware engine, a third decoder, depends on the batch.
 - Decoding on the CPU: nothing, for a JPEG of any kind (subsampling, progressive, grey, EXIF rotation ignored). Whatever
   else it reads differently never reaches it: Pillow decodes that, and DALI is handed the pixels.
 - Resizing: one grey level in about a fifth of the pixels, because Pillow rounds to uint8 between its two passes and
@@ -29,10 +33,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
-from pipelines.augment import cpu, gpu
+from pipelines.augment import compiled_policy, cpu
+from pipelines.augment.compiled import Augmenter
 from pipelines.augment.policy import Plan
 from pipelines.batch import Views
-from pipelines.order import Draws, Order
+from pipelines.order import Draws, EvaluationOrder, Order
 from pipelines.samples.listing import Listing
 from pipelines.sources.base import BaseSource
 from pipelines.sources.dali_files import as_ppm, usual_jpeg
@@ -44,9 +49,10 @@ from pipelines.views import EvaluationView, TrainingViews
 class DaliSource(BaseSource):
     """A ``pipelines.batch.Source`` over image files.
 
-    Batches are prepared ``resources.prefetch`` ahead, past an epoch's end too. After a seek, an abandoned iteration or
-    an error they are dropped together with their DALI pipeline, and a new one starts from the order, which alone knows
-    what comes next.
+    Batches are prepared ahead (``resources.prefetch``, on a GPU ``DaliOptions.prefetch``), past an epoch's end too: all
+    passes of an evaluation are alike, so the next one's first batches lie ready. After a seek, an abandoned iteration
+    or an error they are dropped together with their DALI pipeline, and a new one starts from the order, which alone
+    knows what comes next.
     """
 
     def __init__(
@@ -59,7 +65,8 @@ class DaliSource(BaseSource):
     ) -> None:
         super().__init__(listing, order, views, resources)
         self._options = options or DaliOptions()
-        self._dali_cuts = self._options.dali_cuts(resources.on_gpu)
+        self._dali_cuts = self._options.dali_cuts(isinstance(views, EvaluationView), resources.on_gpu)
+        self._augment = Augmenter(compile=resources.compile)
         self._refused: set[int] = set()  # samples of batches that DALI could not decode: Pillow decodes them
         self._readers = ThreadPoolExecutor(resources.threads, thread_name_prefix="dali-files")
         self._iteration = 0  # counts iterations, so that an old one cannot take a newer one's batches
@@ -73,7 +80,7 @@ class DaliSource(BaseSource):
     def __iter__(self) -> Iterator[Views]:
         if self._closed:
             raise RuntimeError("The source is closed.")
-        epoch, consumed = self._epoch, self._consumed
+        epoch, consumed = self._place()
         self._iteration += 1
         iteration = self._iteration
         if self._continues != (epoch, consumed):
@@ -85,7 +92,7 @@ class DaliSource(BaseSource):
                 raise RuntimeError("This iteration was ended by a newer one of the same source, or by close().")
             yield self._handed_over(self._next)
         self.seek(epoch + 1, 0)
-        self._continues = (epoch + 1, 0)
+        self._continues = self._place()
 
     def close(self) -> None:
         """Ends DALI's threads and ours."""
@@ -93,6 +100,11 @@ class DaliSource(BaseSource):
         self._iteration += 1
         self._drop_pipeline()
         self._readers.shutdown()
+        self._augment.close()
+
+    def _place(self) -> tuple[int, int]:
+        """Returns the epoch that is sought, 0 for every pass of an evaluation, and the samples consumed of it."""
+        return 0 if isinstance(self._order, EvaluationOrder) else self._epoch, self._consumed
 
     def _endless(self, epoch: int, consumed: int) -> Iterator[Draws]:
         """Yields this rank's groups from a place in the order on, through all later epochs."""
@@ -119,7 +131,8 @@ class DaliSource(BaseSource):
         except Exception as error:  # raised in its turn: DALI has good groups at work
             self._failure, self._upcoming = error, chain([drawn], self._upcoming)
             raise StopIteration from None
-        plan = self._plan(draws)
+        sizes = self._listing.heights[draws.index], self._listing.widths[draws.index]
+        plan = compiled_policy.plan(self._views, draws, *sizes)
         self._ahead.append((draws, plan))
         named = images, np.ascontiguousarray(draws.index)
         if not self._dali_cuts:
@@ -161,7 +174,7 @@ class DaliSource(BaseSource):
         """Returns the next group's finished views, made on the side stream where there is one."""
         try:
             self._pipeline = self._pipeline or self._start_pipeline()
-            *images, index = self._pipeline.outputs(self._stream)
+            *images, index = self._pipeline.outputs(self._stream if self._dali_cuts else None)
             if not self._dali_cuts:  # where DALI cuts, it raises for a crop that is out of bounds
                 self._require_listed_sizes(images[0], self._ahead[0][0])
             self._pipeline.schedule_run()
@@ -180,7 +193,7 @@ class DaliSource(BaseSource):
         came_with = np.array(index.as_tensor())
         assert np.array_equal(came_with, draws.index), "DALI's batches come back in another order than they went in."
         finish = self._collect if self._dali_cuts else self._cut
-        return Views(finish(images, plan), torch.from_numpy(came_with).to(self._device))
+        return self._on_device(finish(images, plan), came_with)
 
     def _collect(self, cut: list[Any], plan: Plan) -> Tensor:
         """Returns the views [v, n, size, size, 3] that DALI has cut, the strong ones augmented."""
@@ -188,17 +201,28 @@ class DaliSource(BaseSource):
         pixels = torch.empty(shape, dtype=torch.uint8, device=self._device)
         for view, of_view in zip(pixels, cut, strict=True):
             view.copy_(from_dlpack(of_view.as_tensor()))  # the only copy: consumers keep what they are given
+        if self._stream is not None:
+            # DALI frees its buffers, when ``cut`` goes, in the order of its own stream, which knows nothing of the copy
+            # on ours. So this thread waits for the copy: DALI works on the next groups meanwhile, and so does the step.
+            self._stream.synchronize()
         if isinstance(self._views, TrainingViews) and self._views.strong:
             strong = slice(self._views.weak, None)
-            _augment(pixels[strong], plan.op[strong], plan.level[strong], self._resources.threads)
+            self._augment_strong(pixels[strong], plan.op[strong], plan.level[strong])
         return pixels
 
+    def _augment_strong(self, strong: Tensor, op: NDArray[np.uint8], level: NDArray[np.int8]) -> None:
+        """Applies RandAugment in place to views [v, n, h, w, 3], where they lie; op and level are [v, n, 2]."""
+        if strong.is_cuda:  # on the current stream, as the copies before; never run on a GPU
+            self._augment(strong, op, level)
+        else:
+            cpu.augment_batch(strong.numpy(), op, level, self._resources.threads)
+
     def _cut(self, decoded: list[Any], plan: Plan) -> Tensor:
-        """Returns the views [v, n, size, size, 3], cut from the images that DALI has decoded on the CPU."""
+        """Returns the views [v, n, size, size, 3], on the CPU, cut from the images that DALI has decoded there."""
         images = [np.asarray(image) for image in decoded[0]]  # DALI's own memory
-        pixels = torch.empty((len(plan.crop), len(images), plan.size, plan.size, 3), dtype=torch.uint8)
+        pixels = self._host_pixels(len(images))
         cpu.execute_each(images, plan, self._resources.threads, pixels.numpy())
-        return pixels.to(self._device)
+        return pixels
 
     def _require_listed_sizes(self, decoded: Any, draws: Draws) -> None:
         """Raises RuntimeError where a size differs: compiled code trusts the plan, and the plan the listing."""
@@ -208,22 +232,16 @@ class DaliSource(BaseSource):
                 raise RuntimeError(f"{self._listing.path(index)} is not {listed[0]} × {listed[1]} pixels, as listed.")
 
     def _leave_to_pillow(self, suspects: list[Draws], error: Exception) -> None:
-        """Makes Pillow decode the samples of the first of the groups that it does not decode yet.
+        """Finds out which samples of the groups in work Pillow is to decode from now on, each decoded once for that.
 
-        DALI does not say which file its error is about. Raises it where Pillow decodes them all already.
+        DALI does not say which file its error is about: it is those that Pillow refuses, too, or else any of them.
+        Raises the error where Pillow decodes them all already.
         """
-        for draws in suspects:
-            if not self._refused.issuperset(indices := draws.index.tolist()):
-                self._refused.update(indices)
-                return
-        paths = [str(self._listing.path(index)) for draws in suspects for index in draws.index.tolist()]
-        error.add_note(f"Pillow decodes each file of the batches in work: {', '.join(paths)}")
-        raise error
-
-
-def _augment(strong: Tensor, op: NDArray[np.uint8], level: NDArray[np.int8], threads: int) -> None:
-    """Applies RandAugment in place to views [v, n, h, w, 3], where they lie; op and level are [v, n, 2]."""
-    if strong.is_cuda:  # on the current stream, as the copies before; never run on a GPU
-        strong.copy_(gpu.augment_batch(strong, op, level))
-    else:
-        cpu.augment_batch(strong.numpy(), op, level, threads)
+        indices = list(dict.fromkeys(index for draws in suspects for index in draws.index.tolist()))
+        asked = [index for index in indices if index not in self._refused]
+        if not asked:
+            names = ", ".join(str(self._listing.path(index)) for index in indices)
+            error.add_note(f"Pillow decodes each file of the batches in work: {names}")
+            raise error
+        refused = self._readers.map(lambda index: isinstance(self._replacement.decoded(index), str), asked)
+        self._refused.update([index for index, bad in zip(asked, refused, strict=True) if bad] or asked)

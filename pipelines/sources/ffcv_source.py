@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from pipelines.augment import compiled_policy, gpu, pillow
+from pipelines.augment import compiled_policy, pillow
+from pipelines.augment.compiled import Augmenter
 from pipelines.augment.operation_tables import operation_tables
 from pipelines.augment.ops import Op
 from pipelines.augment.policy import Plan
@@ -67,8 +68,9 @@ class FfcvSource(BaseSource):
         self._copy = copy_of(self._beton.path, options.cache, resources.processes)
         self._tables = operation_tables(views.size, views.size)
         self._left: slice | None = None  # the views whose RandAugment is left to the device
-        if options.strong_left_to_device(resources.on_gpu) and isinstance(views, TrainingViews) and views.strong:
+        if options.strong_left_to_device(resources) and isinstance(views, TrainingViews) and views.strong:
             self._left = slice(views.weak, None)
+        self._augment = Augmenter(compile=resources.on_gpu and resources.compile)
         self._pool = ThreadPoolExecutor(resources.threads, thread_name_prefix="ffcv")
 
     def __iter__(self) -> Iterator[Views]:
@@ -90,6 +92,7 @@ class FfcvSource(BaseSource):
     def close(self) -> None:
         """Ends the threads and gives back the file and its copy in memory."""
         self._pool.shutdown(cancel_futures=True)
+        self._augment.close()
         self._file.close()
         self._beton = self._beton._replace(content=np.empty(0, np.uint8))  # the map goes with its last reference
         self._copy = None  # so does the copy
@@ -162,8 +165,7 @@ class FfcvSource(BaseSource):
     def _augment_left(self, pixels: Tensor, plan: Plan) -> None:
         """Applies RandAugment in place to the views [v, n, h, w, 3] that still lack it, on the current stream."""
         if self._left is not None:
-            plain = pixels[self._left]
-            plain.copy_(gpu.augment_batch(plain, plan.op[self._left], plan.level[self._left]))
+            self._augment(pixels[self._left], plan.op[self._left], plan.level[self._left])
 
     def _fill(
         self,

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.augment import pillow
+from pipelines.augment import pillow, policy
 from pipelines.augment.policy import Plan
 from pipelines.batch import Views
 from pipelines.order import Draws, Order
@@ -38,7 +38,8 @@ class TorchvisionSource(BaseSource):
 
     def _load(self, draws: Draws) -> Views:
         """Returns a group's views on the device."""
-        plan = self._plan(draws)
+        sizes = self._listing.heights[draws.index], self._listing.widths[draws.index]
+        plan = policy.plan(self._views, draws, *sizes)
         images = list(self._pool.map(lambda sample: self._cut(draws, plan, sample), range(len(draws.index))))
         failures = {
             index: image for index, image in zip(draws.index.tolist(), images, strict=True) if isinstance(image, str)

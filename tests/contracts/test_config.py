@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from debiaspl.config import ConfigError, Recipe
+from debiaspl.data import _resources
+from debiaspl.distributed import Ranks
 from debiaspl.overrides import MOVED, SECTIONS, override, restored
 from debiaspl.recipes import RECIPES, find
 from debiaspl.train import build_parser
@@ -101,6 +103,9 @@ def test_set_is_typed_by_the_field():
         ("ffcv.cache=disk", r"ffcv\.cache must be .*'auto', 'page', 'memory'.* \(got 'disk'\)"),
         ("dali.cut=gpu", "'gpu'"),
         ("dali.hw_decoder_load=2", r"dali\.hw_decoder_load must be within 0 and 1 \(got 2\.0\)"),
+        ("dali.threads=0", r"dali\.threads must be at least 1 \(got 0\)"),
+        ("dali.prefetch=0", r"dali\.prefetch must be at least 1 \(got 0\)"),
+        ("dali.decode=gpu", r"dali\.decode must be .*'mixed', 'cpu'.* \(got 'gpu'\)"),
         ("dali.preallocate_mb=-1", r"dali\.preallocate_mb must be at least 0 \(got -1\)"),
         ("engine.dali_cut=gpu", r"dali\.cut must be .*'gpu'"),
         ("engine.threads=-1", r"engine\.threads must be at least 0 \(got -1\)"),
@@ -135,10 +140,15 @@ def test_old_names_of_fields_are_understood_and_say_the_new_ones(capsys):
     assert OLD.keys() == MOVED.keys()
     recipe = override(find("demo"), [f"{name}={value}" for name, value in OLD.items()])
     assert (recipe.ffcv.strong_on, recipe.ffcv.cache) == ("device", "page")
-    assert dataclasses.astuple(recipe.dali) == ("cpu", 0.25, 32)
+    assert (recipe.dali.cut, recipe.dali.hw_decoder_load, recipe.dali.preallocate_mb) == ("cpu", 0.25, 32)
     assert capsys.readouterr().err.splitlines() == [f"{old} is now {MOVED[old]}" for old in OLD]
     assert override(recipe, ["ffcv.cache=memory"]).ffcv.cache == "memory"
     assert capsys.readouterr().err == ""
+
+
+def test_compile_off_compiles_nothing_in_a_source_either():
+    assert _resources(find("imagenet-1p"), "train.beton", Ranks()).compile
+    assert not _resources(override(find("imagenet-1p"), ["engine.compile=off"]), "train.beton", Ranks()).compile
 
 
 def test_a_recipe_is_restored_from_this_versions_layout_and_the_older_one():
@@ -150,7 +160,7 @@ def test_a_recipe_is_restored_from_this_versions_layout_and_the_older_one():
     old = restored(saved)
     assert (old.science, old.engine) == (find("demo").science, find("demo").engine)
     assert dataclasses.astuple(old.ffcv) == ("page", "device")
-    assert dataclasses.astuple(old.dali) == ("cpu", 0.25, 32)
+    assert (old.dali.cut, old.dali.hw_decoder_load, old.dali.preallocate_mb) == ("cpu", 0.25, 32)
 
 
 def test_unknown_recipe_names_the_near_ones():

@@ -5,7 +5,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from bench.__main__ import main
-from bench.step.trace import GIB, Memory, Trace, trace
+from bench.step.trace import GIB, Memory, Trace, dali_bytes, trace
 from debiaspl.overrides import override
 from debiaspl.recipes import find
 
@@ -50,6 +50,18 @@ def test_float32_takes_nearly_twice_as_much(imagenet: Trace) -> None:
     assert found.dtype == "float32"
     assert 1.6 < found.peak_bytes / imagenet.peak_bytes < 2
     assert found.student_flops == imagenet.student_flops
+
+
+def test_dalis_memory_is_counted_in(imagenet: Trace) -> None:
+    mib = 2**20
+    assert 0.4 * GIB < imagenet.dali_bytes < 1.5 * GIB
+    assert imagenet.needed_bytes == imagenet.peak_bytes + imagenet.dali_bytes + GIB
+    as_before = dali_bytes(override(find("imagenet-1p"), ["dali.threads=26", "dali.preallocate_mb=64"]))
+    assert as_before - imagenet.dali_bytes == 2 * (26 * 64 - 6 * 16) * mib  # two pipelines, memory for each thread
+    one_more = dali_bytes(override(find("imagenet-1p"), ["dali.prefetch=6"]))
+    assert one_more - imagenet.dali_bytes == (8 * 1 + 40 * 4) * 224 * 224 * 3
+    for none in ("engine.pipeline=ffcv", "dali.cut=cpu", "dali.decode=cpu"):
+        assert dali_bytes(override(find("imagenet-1p"), [none])) == 0
 
 
 def test_memory_follows_storages() -> None:

@@ -1,5 +1,6 @@
 """The device executor gives Pillow's bytes: every operation, whole plans, compiled with and without fused rounding."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -96,20 +97,32 @@ def test_sides_that_leave_int32_are_refused() -> None:
         gpu.parameters(op, level, 32, 8193)
 
 
-def assert_compiled_equals(which: str) -> None:
-    """Runs tests/support/compiled_augment.py: the tests' shape checks cannot be compiled."""
+def run_compiled(which: str) -> str:
+    """Runs tests/support/compiled_augment.py, whose output it returns: the tests' shape checks cannot be compiled."""
     command = [sys.executable, "-m", "tests.support.compiled_augment", which]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[3])
     assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
 
 
-@pytest.mark.parametrize("contract", ["off", "fast"])
-def test_compiled_equals_pillow(contract: str) -> None:
-    """One graph; "fast" lets the compiler fuse a product and a sum into one rounding, as compilers for GPUs do."""
-    assert_compiled_equals(contract)
+def test_a_compiled_draw_is_few_kernels_that_store_little_and_equals_pillow() -> None:
+    """One graph, compiled for the CPU and run; for a GPU, its code is generated and counted."""
+    found = json.loads(run_compiled("counted"))
+    on_cpu, on_gpu = found["cpu"], found["cuda"]
+    assert [name.split("_")[0] for name in on_cpu["launches"]] == ["cpp", "torch.ops.aten.cumsum", "cpp"]
+    assert [name.split("_")[1] for name in on_gpu["launches"]] == ["poi", "poi", "per", "red", "per", "poi"]
+    # The result, and for each view of 33 × 40 pixels three histograms and tables, and sums.
+    small = 3 * 256 * (4 + 1) / (33 * 40 * 3)
+    for where in (on_cpu, on_gpu):
+        assert 1 + small < where["stored"] < 1 + small + 0.1
+
+
+@pytest.mark.soak
+def test_compiled_equals_pillow_for_all_sizes() -> None:
+    run_compiled("swept")
 
 
 @needs_gpu
 @pytest.mark.parametrize("compiled", ["cuda-eager", "cuda-compiled"])
 def test_cuda_equals_the_cpu_executor(compiled: str) -> None:
-    assert_compiled_equals(compiled)
+    run_compiled(compiled)

@@ -255,6 +255,21 @@ def test_epochs_follow_each_other_on_one_pipeline(opened, epochs, monkeypatch) -
     assert len(built) == 1
 
 
+def test_all_evaluations_run_on_one_pipeline(listing, opened, monkeypatch) -> None:
+    built = []
+    build = dali_source.build
+    monkeypatch.setattr(dali_source, "build", lambda *parts: built.append(build(*parts)) or built[-1])
+    source = opened(EvaluationOrder(listing.indices, batch=12), EvaluationView(32, 40), cut="auto")
+    passes = []
+    for _ in range(3):
+        source.seek(0, 0)
+        passes.append(list(source))
+    assert len(built) == 1
+    assert [batch.pixels.shape[1] for batch in passes[0]] == [12, 12, 12, 4]
+    assert_same(passes[1], passes[0])
+    assert_same(passes[2], passes[0])
+
+
 def test_batches_that_were_yielded_stay_as_they_are(opened) -> None:
     kept, copies = [], []
     for batch in opened(training_order()):
@@ -345,6 +360,64 @@ def test_files_are_read_once_and_a_bad_one_costs_no_pipeline(listing, opened, tm
     assert len(read) <= 4 * (9 + 2 + len(bad_files.known))  # two groups are ahead, those with a bad file are read again
 
 
+def test_a_file_is_opened_once(listing, opened, epochs, tmp_path, monkeypatch) -> None:
+    """Each file is removed as soon as its bytes were read: whoever opened it again would not find it."""
+    mine = copied(listing, tmp_path / "images")
+    content = Replacement.content
+
+    def read_and_remove(self, index: int) -> bytes | str:
+        found = content(self, index)
+        mine.path(index).unlink()
+        return found
+
+    monkeypatch.setattr(Replacement, "content", read_and_remove)
+    source = opened(training_order(), of=mine, prefetch=1)
+    assert_same(list(islice(source, 5)), epochs[0][:5])  # later ones come again in the next epoch, which is read ahead
+
+
+@pytest.mark.parametrize("refused_by_pillow", [True, False])
+def test_a_file_that_dali_refuses_costs_one_pass_of_pillow_and_one_pipeline(
+    listing, opened, epochs, tmp_path, monkeypatch, refused_by_pillow
+) -> None:
+    """What DALI is handed for it is no image; Pillow refuses the file, too, or decodes it."""
+    mine = copied(listing, tmp_path / "images")
+    bad = int(epochs[0][3].index[4])
+    usual = dali_source.usual_jpeg
+    size = mine.path(bad).stat().st_size
+
+    def spoilt(content: bytes, of: tuple[int, int]) -> np.ndarray | None:
+        jpeg = usual(content, of)
+        return jpeg[: len(jpeg) // 3].copy() if len(content) == size else jpeg
+
+    monkeypatch.setattr(dali_source, "usual_jpeg", spoilt)
+    assert sum(mine.path(index).stat().st_size == size for index in range(IMAGES)) == 1
+    built, decoded = [], []
+    build, decode = dali_source.build, Replacement.decoded
+
+    def counted(self, index: int, content: bytes | None = None) -> Image.Image | str:
+        decoded.append(index)
+        return "broken" if refused_by_pillow and index == bad else decode(self, index, content)
+
+    monkeypatch.setattr(dali_source, "build", lambda *parts: built.append(build(*parts)) or built[-1])
+    monkeypatch.setattr(Replacement, "decoded", counted)
+    bad_files = BadFiles(mine, limit=1.0)
+    source = opened(training_order(), of=mine, bad_files=bad_files, prefetch=3)
+    got = list(source)
+    assert len(built) == 2
+    in_work = 4 * 6  # groups times samples
+    if refused_by_pillow:
+        assert bad_files.known == {bad: "broken"}
+        assert bad not in by_index(got)
+        assert len(decoded) <= in_work + 1  # each suspect once; the bad one again, to be replaced
+        assert source._refused == {bad}
+    else:
+        assert not bad_files.known
+        assert_same(got, epochs[0])
+        assert len(source._refused) <= in_work
+        assert max(map(decoded.count, source._refused)) <= 1 + 2  # to find it, in this epoch, and ahead in the next
+    assert bad in source._refused
+
+
 @pytest.mark.parametrize("cut", ["dali", "cpu"])
 def test_a_file_of_another_size_than_listed_is_named(listing, opened, tmp_path, cut) -> None:
     mine = copied(listing, tmp_path / "images")
@@ -405,7 +478,7 @@ def test_an_error_that_is_no_files_fault_is_passed_on(listing, opened, tmp_path,
     mine = copied(listing, tmp_path / "images")
     Image.new("RGB", (8, 8)).save(mine.path(0))
     monkeypatch.setattr(
-        Replacement, "decoded", lambda self, index, content: Image.new("RGB", (8, 8))
+        Replacement, "decoded", lambda self, index, content=None: Image.new("RGB", (8, 8))
     )  # nothing is found wrong
     with pytest.raises(RuntimeError) as caught:
         list(opened(EvaluationOrder(mine.indices, batch=4), EvaluationView(32, 40), mine))
@@ -486,10 +559,10 @@ def operators(serialized: bytes) -> list[tuple[str, dict[str, bytes | int]]]:
 
 def test_gpu_graph() -> None:
     resources = Resources(device="cuda:0", threads=7, prefetch=3)
-    options = DaliOptions(hw_decoder_load=0.25, preallocate_mb=48)
+    options = DaliOptions(hw_decoder_load=0.25, preallocate_mb=48, threads=5, prefetch=4)
     views = TrainingViews(weak=2, strong=2)
     built = dali_graph.build(lambda: (), views, 48, resources, options)
-    assert (built.device_id, built.num_threads, built.max_batch_size, built.prefetch_queue_depth) == (0, 7, 48, 3)
+    assert (built.device_id, built.num_threads, built.max_batch_size, built.prefetch_queue_depth) == (0, 5, 48, 4)
 
     # Serializing asks for a driver where the pipeline has a device, so the same graph goes into one that has none.
     pipeline = Pipeline(batch_size=48, num_threads=7, device_id=None)
@@ -512,6 +585,51 @@ def test_gpu_graph() -> None:
     assert decoder["device_memory_padding"] == 48 << 20
     assert decoder["host_memory_padding"] == 24 << 20  # two per thread
     assert (decoder["adjust_orientation"], decoder["jpeg_fancy_upsampling"]) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("views", "options", "expected"),
+    [  # GPU, threads, groups ahead; who decodes; where the outputs lie
+        (PLAIN, DaliOptions(), (0, 6, 5, "mixed", "gpu")),
+        (PLAIN, DaliOptions(threads=20), (0, 7, 5, "mixed", "gpu")),  # never more than the source's
+        (PLAIN, DaliOptions(decode="cpu"), (None, 7, 3, "cpu", "cpu")),
+        (PLAIN, DaliOptions(decode="cpu", cut="dali"), (0, 7, 5, "cpu", "gpu")),
+        (PLAIN, DaliOptions(cut="cpu"), (None, 7, 3, "cpu", "cpu")),
+        (EvaluationView(), DaliOptions(), (None, 7, 3, "cpu", "cpu")),
+        (EvaluationView(), DaliOptions(decode_evaluation="mixed", decode="cpu"), (0, 6, 5, "mixed", "gpu")),
+    ],
+)
+def test_who_decodes_for_a_gpu(views, options, expected) -> None:
+    resources = Resources(device="cuda:0", threads=7, prefetch=3)
+    built = dali_graph.build(lambda: (), views, 8, resources, options)
+    with Pipeline(batch_size=8, num_threads=7, device_id=None) as pipeline:
+        *finished, index = dali_graph.graph(lambda: (), views, resources, options)
+        pipeline.set_outputs(*finished, index)
+    (decoder,) = (of["device"].decode() for name, of in operators(pipeline.serialize()) if name == "decoders__Image")
+    lie = {node.device for node in finished}
+    assert (built.device_id, built.num_threads, built.prefetch_queue_depth, decoder, *lie) == expected
+
+
+def test_dalis_buffers_are_kept_until_their_copy_is_done(opened, monkeypatch) -> None:
+    """The stream is a recorder: RandAugment, which needs them no more, is not waited for."""
+    done = []
+
+    class Stream:
+        def synchronize(self) -> None:
+            done.append("copied")
+
+    class Buffer:
+        def as_tensor(self) -> np.ndarray:
+            return np.full((6, 96, 96, 3), 7, np.uint8)
+
+    order = training_order()
+    source = opened(order, TrainingViews(size=96, weak=1, strong=1))
+    monkeypatch.setattr(source, "_stream", Stream())
+    monkeypatch.setattr(source, "_augment_strong", lambda *_: done.append("augmented"))
+    pixels = source._collect([Buffer(), Buffer()], source._plan(next(order.groups(0, 0))))
+    assert done == ["copied", "augmented"]
+    assert pixels.shape == (2, 6, 96, 96, 3)
+    assert (pixels == 7).all()
 
 
 @pytest.mark.parametrize(("cut", "resizes"), [("dali", 3), ("auto", 0)])

@@ -167,17 +167,19 @@ def test_nothing_is_left_to_the_device_where_nothing_is_strong(
 
 
 @pytest.mark.parametrize(
-    ("strong_on", "device", "left"),
+    ("strong_on", "device", "compile", "left"),
     [
-        ("auto", "cpu", False),
-        ("auto", "cuda", True),
-        ("auto", "cuda:1", True),
-        ("source", "cuda", False),
-        ("device", "cpu", True),
+        ("auto", "cpu", True, False),
+        ("auto", "cuda", True, True),
+        ("auto", "cuda:1", True, True),
+        ("auto", "cuda", False, False),
+        ("source", "cuda", True, False),
+        ("device", "cpu", False, True),
     ],
 )
-def test_who_augments(strong_on: Any, device: str, left: bool) -> None:
-    assert FfcvOptions(strong_on=strong_on).strong_left_to_device(Resources(device=device).on_gpu) is left
+def test_who_augments(strong_on: Any, device: str, compile: bool, left: bool) -> None:
+    resources = Resources(device=device, compile=compile)
+    assert FfcvOptions(strong_on=strong_on).strong_left_to_device(resources) is left
 
 
 def test_pillow_decodes_what_libturbojpeg_refuses(listing: Listing, beton: Path) -> None:
