@@ -14,10 +14,11 @@ from torch import Tensor
 from bench.gpu import pictures, sources
 from bench.gpu.findings import NEEDS_GPU, Findings, Settings
 from pipelines import FfcvOptions, Listing, TrainingViews, list_images
-from pipelines.augment import cpu, gpu, ops
+from pipelines.augment import compiled, cpu, gpu, ops
 from pipelines.augment.ops import Op
 
 OPERATIONS = "RandAugment on the device equals the CPU executor"
+COMPILED = "compiled, RandAugment on the device equals the CPU executor"
 FFCV = {
     "source": "ffcv equals Pillow, RandAugment by its threads",
     "device": "ffcv equals Pillow, RandAugment by the device",
@@ -59,10 +60,15 @@ def _compare_operations(findings: Findings, device: str, side: int) -> None:
     expected = views.copy()
     cpu.augment_batch(expected[None], op[None], level[None], threads=1)
     there = torch.from_numpy(views).to(device)
-    spin(device)
-    found = gpu.augment_batch(there, op, level).cpu().numpy()
-    wrong = int((found != expected).any(axis=(1, 2, 3)).sum())
-    findings.check(OPERATIONS, wrong == 0, f"{wrong} of {len(op)} views differ; {side} pixels, {device}")
+    runs = {OPERATIONS: gpu.apply, COMPILED: compiled.in_few_kernels()}
+    if device == "cpu":
+        del runs[COMPILED]
+        findings.not_run(NEEDS_GPU, [COMPILED])
+    for what, run in runs.items():
+        spin(device)
+        found = gpu.augment_batch(there, op, level, run).cpu().numpy()
+        wrong = int((found != expected).any(axis=(1, 2, 3)).sum())
+        findings.check(what, wrong == 0, f"{wrong} of {len(op)} views differ; {side} pixels, {device}")
 
 
 def _compare_ffcv(

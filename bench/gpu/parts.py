@@ -23,6 +23,7 @@ PARTS = (
         "bench.gpu.equality",
         (
             "RandAugment on the device equals the CPU executor",
+            "compiled, RandAugment on the device equals the CPU executor",
             "ffcv equals Pillow, RandAugment by its threads",
             "ffcv equals Pillow, RandAugment by the device",
             "the tests marked gpu pass",

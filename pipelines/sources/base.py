@@ -1,4 +1,4 @@
-"""What the sources have in common: the place in the order, plans, replacement of bad files, the hand-over to a GPU."""
+"""What the sources have in common: the place in the order, replacement of bad files, the hand-over to a GPU."""
 
 from collections.abc import Callable, Mapping
 
