@@ -20,10 +20,11 @@ from tqdm import tqdm
 
 from pipelines import console
 from pipelines.beton import turbojpeg
-from pipelines.beton.one_image import Encoding, Status, StoredImage, stored_image
+from pipelines.beton.one_image import Encoding, StoredImage, stored_image
 from pipelines.beton.session import FILES, Session, finished, unwritable
 from pipelines.beton.sidecar import Sidecar
-from pipelines.errors import DataError
+from pipelines.beton.status import Status
+from pipelines.errors import DataError, MissingDependency
 from pipelines.names import readable
 from pipelines.samples.folder_scan import scan_folder
 from pipelines.samples.listing import UNKNOWN, Listing
@@ -165,11 +166,15 @@ def identity_of(listing: Listing, chosen: NDArray[np.int64], encoding: Encoding,
 @cache
 def versions() -> dict[str, str]:
     """Returns the versions of whatever shapes the bytes; another one may encode differently."""
-    found = {name: _version(name) for name in ("ffcv", "pillow", "numpy", "debiaspl")}
+    found = {name: _version(name) for name in ("pillow", "numpy", "debiaspl")}
+    try:
+        system = turbojpeg.version()
+    except MissingDependency:  # only those who decode need it
+        system = "not installed"
     return {
         **found,
         "libjpeg-turbo (Pillow's own)": features.version("libjpeg_turbo") or "none",
-        "libjpeg-turbo (system)": turbojpeg.version(),
+        "libjpeg-turbo (system)": system,
     }
 
 

@@ -16,9 +16,10 @@ from tqdm import tqdm
 
 from pipelines import console
 from pipelines.beton.convert import facts, report
-from pipelines.beton.one_image import Status, StoredImage, digest
+from pipelines.beton.one_image import StoredImage, digest
 from pipelines.beton.session import FILES, Session, finished, unwritable
 from pipelines.beton.sidecar import Sidecar, differences, identity_in, read_sidecar
+from pipelines.beton.status import Status
 from pipelines.beton.verify import read_records
 from pipelines.errors import DataError
 from pipelines.names import readable

@@ -8,7 +8,6 @@ import io
 import threading
 import zlib
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -16,9 +15,12 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from pipelines import keyed_random
+from pipelines.beton.format import LONGEST_SIDE
+from pipelines.beton.into_planes import planes_of
 from pipelines.beton.jpeg_scans import is_regular
 from pipelines.beton.notes import notes_of_image, notes_of_jpeg
 from pipelines.beton.source_file import Refused, read_file
+from pipelines.beton.status import Status
 from pipelines.beton.turbojpeg import Decoder
 from pipelines.errors import DataError
 from pipelines.samples.image_header import (
@@ -32,23 +34,6 @@ from pipelines.samples.image_header import (
     too_few_bytes,
 )
 
-_LONGEST_SIDE = 65535
-"""The .beton has 16 bits for it."""
-
-
-class Status(IntEnum):
-    """What became of a file: what is in the .beton for it. The number is stored in the records."""
-
-    KEPT = 0  # a JPEG's own bytes
-    ENCODED = 1  # a new JPEG
-    PIXELS = 2
-    SKIPPED = 3  # nothing: it could not be read
-
-    @property
-    def words(self) -> str:
-        """The status as messages, sidecar, journal and list of files have it, in every version."""
-        return ("kept as it is", "encoded as JPEG", "stored as pixels", "left out")[self]
-
 
 @dataclass(frozen=True)
 class Encoding:
@@ -56,9 +41,9 @@ class Encoding:
 
     max_resolution: int | None = None  # longest side in pixels; None: never resized
     quality: int = 90
-    mode: Literal["jpeg", "raw", "proportion"] = "jpeg"
+    mode: Literal["jpeg", "raw", "proportion", "planes"] = "jpeg"
     raw_share: float = 0.5  # of the images, where mode is "proportion"
-    check: Literal["header", "decode"] = "header"
+    check: Literal["header", "decode"] = "header"  # of planes, decode: their pixels are compared with Pillow's
     pixels_per_byte: float = PIXELS_PER_BYTE  # a JPEG that claims more for each of its bytes is skipped
 
     def raw(self, index: int) -> bool:
@@ -89,8 +74,10 @@ class _Picture(NamedTuple):
     keep: bool
     pixels: Image.Image | None
     notes: list[str]
+    planes: tuple[int, NDArray[np.uint8]] | None = None  # kind and bytes, where they are what is stored
 
 
+_NO_PLANES = "its planes do not give the same pixels: stored as without --mode planes"
 _own = threading.local()
 
 
@@ -132,6 +119,8 @@ def _looked_at(path: str, data: Buffer, encoding: Encoding, raw: bool) -> _Pictu
         if header.common and is_ended(data, header) and _leaves_no_doubt(data, header):
             shrink = encoding.max_resolution is not None and max(header.width, header.height) > encoding.max_resolution
             size, notes = (header.width, header.height), notes_of_jpeg(data, header)
+            if encoding.mode == "planes" and not shrink:
+                return _in_planes(path, data, header, encoding, notes)
             if not (raw or shrink or encoding.check == "decode"):
                 return _Picture(size, True, None, notes)
             if not shrink and (pixels := _decoded(data, header, scratch=not raw)) is not None:
@@ -148,23 +137,39 @@ def _leaves_no_doubt(data: Buffer, header: JpegHeader) -> bool:
 
 
 def _refuse_absurd(width: int, height: int) -> None:
-    if width * height > MOST_PIXELS or max(width, height) > _LONGEST_SIDE:
+    if width * height > MOST_PIXELS or max(width, height) > LONGEST_SIDE:
         raise Refused(f"absurd dimensions: {width} × {height}, refused before decoding")
+
+
+def _decoder() -> Decoder:
+    """Returns this thread's decoder."""
+    if not hasattr(_own, "decoder"):
+        _own.decoder, _own.memory = Decoder(), np.empty(0, np.uint8)
+    return _own.decoder
+
+
+def _in_planes(path: str, data: Buffer, header: JpegHeader, encoding: Encoding, notes: list[str]) -> _Picture:
+    """Returns a JPEG that is to be stored as planes: with them, or else as it is, with a note."""
+    try:
+        planes = planes_of(_decoder(), data, (header.width, header.height), encoding.check == "decode")
+    except DataError as error:
+        _own.warning = str(error).rpartition("the image: ")[2]
+        return _by_pillow(path, data, header)
+    return _Picture((header.width, header.height), True, None, notes if planes else [*notes, _NO_PLANES], planes)
 
 
 def _decoded(data: Buffer, header: JpegHeader, scratch: bool) -> NDArray[np.uint8] | None:
     """uint8 [height, width, 3], in memory that the next call overwrites where ``scratch``; None where libturbojpeg
     reports anything: then Pillow says how bad it is.
     """
-    if not hasattr(_own, "decoder"):
-        _own.decoder, _own.memory = Decoder(), np.empty(0, np.uint8)
+    decoder = _decoder()
     count = 3 * header.width * header.height
     if scratch and len(_own.memory) < count:
         _own.memory = np.empty(count, np.uint8)
     memory = _own.memory[:count] if scratch else np.empty(count, np.uint8)
     pixels = memory.reshape(header.height, header.width, 3)
     try:
-        _own.decoder.decode(data, pixels)
+        decoder.decode(data, pixels)
     except (DataError, ValueError) as error:
         _own.warning = str(error).rpartition("the image: ")[2]
         return None
@@ -212,6 +217,9 @@ def _shows(data: Buffer, header: JpegHeader, image: Image.Image) -> bool:
 def _content(data: Buffer, picture: _Picture, encoding: Encoding, raw: bool) -> tuple[Buffer, tuple[int, int], Status]:
     limit = encoding.max_resolution
     shrink = limit is not None and max(picture.size) > limit
+    if picture.planes is not None:
+        kind, planes = picture.planes
+        return planes.data, picture.size, Status.of_planes(kind)
     if picture.keep and not (raw or shrink):
         return data, picture.size, Status.KEPT
     pixels = picture.pixels
@@ -222,7 +230,10 @@ def _content(data: Buffer, picture: _Picture, encoding: Encoding, raw: bool) -> 
         return pixels.tobytes(), pixels.size, Status.PIXELS
     buffer = io.BytesIO()
     pixels.save(buffer, "JPEG", quality=encoding.quality)
-    return buffer.getvalue(), pixels.size, Status.ENCODED
+    jpeg = buffer.getvalue()
+    if encoding.mode == "planes" and (found := planes_of(_decoder(), jpeg, pixels.size, encoding.check == "decode")):
+        return found[1].data, pixels.size, Status.of_planes(found[0])
+    return jpeg, pixels.size, Status.ENCODED
 
 
 def _shrunk(image: Image.Image, longest: int) -> Image.Image:

@@ -3,17 +3,30 @@
 import shlex
 import warnings
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.beton.decode_and_cut import Stored
-from pipelines.beton.format import ALLOC_TABLE_TYPE, METADATA_START, RAW, columns, read_tables, rows_and_table
+from pipelines.beton.format import (
+    ALLOC_TABLE_TYPE,
+    JPEG,
+    LONGEST_SIDE,
+    LONGEST_START,
+    PLANES,
+    RAW,
+    bytes_of,
+    columns,
+    layout_of,
+    read_tables,
+    rows_and_table,
+)
 from pipelines.beton.sidecar import read_sidecar, sidecar_path
 from pipelines.beton.writer import tables_digest
 from pipelines.errors import DataError
 from pipelines.names import readable
+from pipelines.samples.image_header import MOST_PIXELS
 from pipelines.samples.listing import Listing
 
 
@@ -34,7 +47,7 @@ def open_beton(path: Path) -> Beton:
     """
     size = path.stat().st_size
     with path.open("rb") as file:
-        start = file.read(METADATA_START)
+        start = file.read(LONGEST_START)
     try:
         rows, table = rows_and_table(start)
     except ValueError as error:
@@ -42,26 +55,49 @@ def open_beton(path: Path) -> Beton:
     try:
         if not 0 < table <= size - rows * ALLOC_TABLE_TYPE.itemsize:  # the table ends the file: a cut is seen there
             raise DataError(f"its {size} bytes end before its table of images does, so it is cut short")
-        table_of_samples, allocations = read_tables(path)
-        metadata = columns(table_of_samples)
-        order = np.argsort(metadata["index"])
-        index = metadata["index"][order]
-        if rows == 0 or index[0] < 0 or not (np.diff(index) > 0).all():
+        layout = layout_of(start)
+        if rows > (size - layout.start) // layout.metadata.itemsize:
+            raise DataError("it ends before its metadata does, so it is cut short")
+        metadata, allocations = read_tables(path, layout)
+        by_name = columns(metadata, layout)
+        order = np.argsort(by_name["index"])
+        index = by_name["index"][order]
+        if rows == 0 or index[0] < 0 or not (index[1:] > index[:-1]).all():
             raise DataError("its index field does not hold indices of a listing, each once")
-        image = metadata["image"][order]
-        by_address = np.sort(allocations, order="ptr")
-        at = np.searchsorted(by_address["ptr"], image["data_ptr"])
-        known = by_address[np.minimum(at, len(by_address) - 1)]
-        if np.any(known["ptr"] != image["data_ptr"]) or np.any(known["ptr"] + known["size"] > table):
-            raise DataError("it lacks some of the images that it lists")
-        raw = image["mode"] == RAW
-        height, width = image["height"].astype(np.int32), image["width"].astype(np.int32)
-        if np.any(raw & (known["size"] != 3 * height.astype(np.uint64) * width)):
-            raise DataError("some of its raw images do not have the size that it states")
+        stored = _stored({name: column[order] for name, column in by_name.items()}, allocations, table)
     except (ValueError, OverflowError) as error:
         raise DataError(f"{readable(path)} cannot be used: {error}.") from error
-    stored = Stored(known["ptr"].astype(np.int64), known["size"].astype(np.int64), height, width, raw)
-    return Beton(path, np.memmap(path, np.uint8, "r"), index, stored, metadata["label"][order])
+    return Beton(path, np.memmap(path, np.uint8, "r"), index, stored, by_name["label"][order])
+
+
+def _stored(rows: dict[str, NDArray[Any]], allocations: NDArray[np.void], end: int) -> Stored:
+    """Returns where each row's bytes lie, which end before byte ``end``, and what they are.
+
+    Raises DataError for whatever would make the compiled code read anything else than a picture of the stated size.
+    """
+    image = rows["image"]
+    of_images = "kind" not in rows
+    start = image["data_ptr" if of_images else "ptr"]
+    kind, height, width = (
+        (image["mode"], image["height"], image["width"]) if of_images else (rows["kind"], rows["height"], rows["width"])
+    )
+    by_address = np.sort(allocations, order="ptr")
+    known = by_address[np.minimum(np.searchsorted(by_address["ptr"], start), len(by_address) - 1)]
+    length = known["size"]
+    if (known["ptr"] != start).any() or (start > end).any() or (length > end - start).any():  # unsigned: no sum wraps
+        raise DataError("it lacks some of the images that it lists")
+    if not of_images and (image["size"] != length).any():
+        raise DataError("its tables do not agree on the size of some images")
+    if not np.isin(kind, [JPEG, RAW] if of_images else [JPEG, RAW, *PLANES.values()]).all():
+        raise DataError("some of its images are of no known kind")
+    if not ((np.minimum(height, width) > 0) & (np.maximum(height, width) <= LONGEST_SIDE)).all():
+        raise DataError("some of its images state a size that no image has")
+    height, width, length = height.astype(np.int32), width.astype(np.int32), length.astype(np.int64)
+    if (height.astype(np.int64) * width > MOST_PIXELS).any():
+        raise DataError(f"some of its images state more than {MOST_PIXELS:,} pixels")
+    if ((kind != JPEG) & (bytes_of(kind, height, width) != length)).any():
+        raise DataError("some of its images do not have the size that they state")
+    return Stored(start.astype(np.int64), length, height, width, kind.astype(np.uint8))
 
 
 def left_out(beton: Path) -> dict[int, str]:

@@ -18,9 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines import console
+from pipelines.beton.format import OF_IMAGES, OF_PLANES
 from pipelines.beton.journal import Commit, Journal, read_commits, read_identity
-from pipelines.beton.one_image import Status, StoredImage
+from pipelines.beton.one_image import StoredImage
 from pipelines.beton.sidecar import Sidecar, differences, identity_in, read_sidecar, sidecar_path, write_sidecar
+from pipelines.beton.status import Status
 from pipelines.beton.writer import RECORD, BetonWriter, Place
 from pipelines.errors import DataError
 from pipelines.files import sync
@@ -48,7 +50,8 @@ class Session:
         self.done = self.committed = 0  # samples
         self.statuses: Counter[Status] = Counter()
         beton.parent.mkdir(parents=True, exist_ok=True)
-        self._writer = BetonWriter(self.partial)
+        planes = identity.get("parameters", {}).get("mode") == "planes"
+        self._writer = BetonWriter(self.partial, OF_PLANES if planes else OF_IMAGES)
         try:  # after the lock is had: never another process' journal
             place = self._resumed() if resume else None
             self._writer.begin(samples, place)

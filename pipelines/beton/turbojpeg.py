@@ -7,6 +7,7 @@ The functions of ``library()`` are plain ctypes functions of addresses and integ
 import ctypes
 import ctypes.util
 import re
+import sys
 from functools import cache
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +18,7 @@ import numpy as np
 from numba import types
 from numpy.typing import NDArray
 
+from pipelines.beton.format import PLANES, bytes_of, divisors
 from pipelines.errors import DataError, MissingDependency
 
 RGB = 0
@@ -25,12 +27,20 @@ EXACT = 0
 """The flags argument of ``decompress``: accurate DCT and smooth chroma upsampling, as Pillow has them."""
 SUBSAMPLINGS = ("4:4:4", "4:2:2", "4:2:0", "grey", "4:4:0", "4:1:1", "4:4:1", "unknown")
 """TJSAMP_* by number; "unknown" is -1."""
+_WITH_LUMA = (1, 2)
+"""TJCS_YCbCr and TJCS_GRAY, the colour spaces whose planes ours are."""
+
+
+@ctypes.CFUNCTYPE(ctypes.c_int)
+def _absent() -> int:
+    """What kernels call in place of a library that is not installed: it fails, whatever it is given."""
+    return -1
 
 
 class Library(NamedTuple):
     """The C functions; pointers are addresses (numba: ``array.ctypes``), the sizes are in bytes or pixels.
 
-    Both decompress functions return 0, or -1 where anything is wrong, a mere warning (truncated data) included.
+    The decompress functions return 0, or -1 where anything is wrong, a mere warning (truncated data) included.
     Two traps (seen with 2.1.5): after a failed header the handle may fail on the next, good file too, or return 0 and
     write no field. So replace a handle that has failed, and zero the fields before each call.
     """
@@ -40,6 +50,7 @@ class Library(NamedTuple):
     destroy: Any  # (handle) → int
     decompress_header: Any  # (handle, jpeg, bytes, int32 *width, *height, *subsampling, *colorspace) → int
     decompress: Any  # (handle, jpeg, bytes, rgb, width, pitch (0: 3·width), height, pixel format, flags) → int
+    decompress_planes: Any  # (handle, jpeg, bytes, pointers to planes, width, pitches, height, flags) → int
     error_text: Any  # (handle) → bytes, what the handle's last failure was
 
 
@@ -53,13 +64,18 @@ class Header(NamedTuple):
 
 @cache
 def library() -> Library:
-    """The system's libturbojpeg, loaded once."""
+    """Returns the system's libturbojpeg, or else the environment's, loaded once.
+
+    Raises MissingDependency where there is none.
+    """
     path = ctypes.util.find_library("turbojpeg") or "libturbojpeg.so.0"
+    conda = Path(sys.prefix, "lib", "libturbojpeg.so.0")
     try:
-        loaded = ctypes.CDLL(path)
+        loaded = ctypes.CDLL(path := str(conda) if conda.exists() else path)
     except OSError as error:
         raise MissingDependency(
-            f"The system library libturbojpeg is not installed ({error}). Run: apt-get install libturbojpeg0"
+            f"Decoding JPEGs needs the system library libturbojpeg, which is not installed ({error}). "
+            "Run: apt-get install libturbojpeg0 (with conda: conda install libjpeg-turbo)"
         ) from error
     pointer, size, integer = ctypes.c_void_p, ctypes.c_ulong, ctypes.c_int
 
@@ -76,6 +92,18 @@ def library() -> Library:
         decompress=function(
             "tjDecompress2", integer, pointer, pointer, size, pointer, integer, integer, integer, integer, integer
         ),
+        decompress_planes=function(
+            "tjDecompressToYUVPlanes",
+            integer,
+            pointer,
+            pointer,
+            size,
+            pointer,
+            integer,
+            pointer,
+            integer,
+            integer,
+        ),
         error_text=function("tjGetErrorStr2", ctypes.c_char_p, pointer),
     )
 
@@ -91,7 +119,7 @@ class KernelFunctions(NamedTuple):
 
 @cache
 def for_kernels() -> KernelFunctions:
-    """Returns what kernels call; raises MissingDependency where the library is not installed.
+    """Returns what kernels call; where the library is not installed, every call fails.
 
     Compiled code refers to these functions by a name of ours, not by an address, so it can be kept on disk. The names
     are bound to the addresses before any kernel that uses them is loaded. They are not the library's own: other
@@ -104,10 +132,14 @@ def for_kernels() -> KernelFunctions:
         "decompress_header": integer(address, address, size, *[address] * 4),
         "decompress": integer(address, address, size, address, integer, integer, integer, integer, integer),
     }
+    try:
+        called = {name: getattr(library(), name) for name in signatures}
+    except MissingDependency:  # planes and pixels need no decoder; whoever meets a JPEG asks for the library before
+        called = dict.fromkeys(signatures, _absent)
     functions = {}
     for name, signature in signatures.items():
         symbol = f"debiaspl_turbojpeg_{name}"
-        llvm.add_symbol(symbol, ctypes.cast(getattr(library(), name), ctypes.c_void_p).value)
+        llvm.add_symbol(symbol, ctypes.cast(called[name], ctypes.c_void_p).value)
         functions[name] = types.ExternalFunction(symbol, signature)
     return KernelFunctions(**functions)
 
@@ -170,6 +202,29 @@ class Decoder:
                 self._open(), data.ctypes.data, data.size, rgb.ctypes.data, found.width, 0, found.height, RGB, EXACT
             )
         )
+
+    def planes(self, jpeg: bytes | NDArray[np.uint8]) -> tuple[int, NDArray[np.uint8]] | None:
+        """Returns the kind and the bytes of the planes, as ``format`` has them, in new memory.
+
+        None where there is no kind for them (RGB, CMYK, 4:1:1). Raises DataError where the file is damaged.
+        """
+        found = self.header(jpeg)
+        kind = PLANES.get(found.subsampling)
+        if kind is None or self._numbers[3] not in _WITH_LUMA:
+            return None
+        data, (down, across) = np.frombuffer(jpeg, np.uint8), divisors(kind)
+        # libturbojpeg writes whole groups of luma, so a row and a column more where chroma has half as many.
+        rows, columns = -(-found.height // down) * down, -(-found.width // across) * across
+        luma, chroma = rows * columns, (rows // down) * (columns // across)
+        planes = np.empty(int(bytes_of(kind, rows, columns)), np.uint8)
+        starts = np.uint64(planes.ctypes.data) + np.array([0, luma, luma + chroma], np.uint64)
+        pitches = np.array([columns, columns // across, columns // across], np.int32)
+        where = starts.ctypes.data, found.width, pitches.ctypes.data, found.height
+        self._check(self._library.decompress_planes(self._open(), data.ctypes.data, data.size, *where, EXACT))
+        if (rows, columns) != (found.height, found.width):
+            cut = planes[:luma].reshape(rows, columns)[: found.height, : found.width]
+            planes = np.concatenate([cut.reshape(-1), planes[luma:]])
+        return kind, planes
 
     def _open(self) -> int:
         if self._handle is None:

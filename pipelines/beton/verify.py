@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from pipelines import console
-from pipelines.beton.format import METADATA, METADATA_START, rows_and_table
-from pipelines.beton.one_image import Status, digest
+from pipelines.beton.format import LONGEST_START, layout_of, rows_and_table
+from pipelines.beton.one_image import digest
 from pipelines.beton.session import RECORDS
 from pipelines.beton.sidecar import read_sidecar
+from pipelines.beton.status import Status
 from pipelines.beton.writer import RECORD, tables_digest
 from pipelines.errors import DataError, first_few
 from pipelines.names import readable
@@ -101,7 +102,12 @@ def _changed(listing: Listing, content: NDArray[np.uint8], rows: NDArray[np.void
 
 def _gaps(content: NDArray[np.uint8], records: NDArray[np.void]) -> Iterator[str]:
     """Between the metadata, the samples and the last page's end there are zeros."""
-    before, block = METADATA_START + len(records) * METADATA.itemsize, 1 << 16
+    start = content[:LONGEST_START].tobytes()
+    try:
+        layout = layout_of(start)
+    except ValueError:  # then its tables have changed, which is said already
+        return
+    before, block = layout.start + len(records) * layout.metadata.itemsize, 1 << 16
     for first in range(0, len(records), block):
         rows = records[first : first + block]
         starts, ends = rows["ptr"].astype(np.int64), (rows["ptr"] + rows["size"]).astype(np.int64)
@@ -110,6 +116,6 @@ def _gaps(content: NDArray[np.uint8], records: NDArray[np.void]) -> Iterator[str
             if content[begins[at] : starts[at]].any():
                 yield f"the padding before byte {starts[at]} has changed"
         before = int(ends[-1])
-    _, table = rows_and_table(content[:METADATA_START].tobytes())
+    _, table = rows_and_table(start)
     if before < table <= len(content) and content[before:table].any():
         yield "the padding before the last table has changed"

@@ -18,15 +18,15 @@ from numpy.typing import NDArray
 from pipelines import console
 from pipelines.beton.format import (
     ALLOC_TABLE_TYPE,
-    JPEG,
-    METADATA,
-    METADATA_START,
-    RAW,
+    LONGEST_START,
+    OF_IMAGES,
+    Layout,
     columns,
     header,
+    layout_of,
     rows_and_table,
 )
-from pipelines.beton.one_image import Status
+from pipelines.beton.status import KINDS
 from pipelines.errors import DataError
 from pipelines.files import NO_LOCKS
 from pipelines.names import readable
@@ -62,8 +62,8 @@ class Place(NamedTuple):
 class BetonWriter:
     """Writes one file, which nobody else may write meanwhile. ``begin`` comes before the first sample."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, layout: Layout = OF_IMAGES) -> None:
+        self.path, self._layout = path, layout
         self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -85,7 +85,8 @@ class BetonWriter:
 
     def begin(self, samples: int, place: Place | None = None) -> None:
         """Begins a file of at most ``samples`` rows, or goes on at ``place``, cutting off what lies behind it."""
-        self.place = place or Place(_aligned(METADATA_START + samples * METADATA.itemsize, PAGE), PAGE)
+        tables = self._layout.start + samples * self._layout.metadata.itemsize
+        self.place = place or Place(_aligned(tables, PAGE), PAGE)
         os.ftruncate(self.descriptor, 0 if place is None else place.end)
 
     def close(self) -> None:
@@ -132,11 +133,11 @@ class BetonWriter:
         table = _aligned(self.place.end, self.place.page)
         os.ftruncate(self.descriptor, self.place.end)
         os.ftruncate(self.descriptor, table)
-        self._write_all([header(rows, self.place.page, table)], 0)
+        self._write_all([header(self._layout, rows, self.place.page, table)], 0)
         row = 0
         for block in blocks:
-            metadata, allocated = _tables(block, row)
-            self._write_all([metadata.tobytes()], METADATA_START + row * METADATA.itemsize)
+            metadata, allocated = _metadata(block, self._layout), _allocated(block, row)
+            self._write_all([metadata.tobytes()], self._layout.start + row * metadata.itemsize)
             self._write_all([allocated.tobytes()], table + row * ALLOC_TABLE_TYPE.itemsize)
             row += len(block)
         assert row == rows, "the journal's own count"
@@ -145,11 +146,15 @@ class BetonWriter:
 
 
 def tables_digest(beton: Path) -> str:
-    """Returns the SHA-256 over a .beton without its samples: header, descriptors, metadata, allocation table."""
+    """Returns the SHA-256 over a .beton without its samples: header, descriptors, metadata, allocation table.
+
+    Raises ValueError where its header is damaged.
+    """
     with beton.open("rb") as file:
-        rows, table = rows_and_table(file.read(METADATA_START))
+        start = file.read(LONGEST_START)
+        (rows, table), layout = rows_and_table(start), layout_of(start)
         file.seek(0)
-        found, left = hashlib.sha256(), METADATA_START + rows * METADATA.itemsize
+        found, left = hashlib.sha256(), layout.start + rows * layout.metadata.itemsize
         while left and (block := file.read(min(left, 1 << 20))):
             found.update(block)
             left -= len(block)
@@ -163,14 +168,24 @@ def _aligned(address: int, page: int) -> int:
     return -(-address // page) * page
 
 
-def _tables(block: NDArray[np.void], row: int) -> tuple[NDArray[np.void], NDArray[np.void]]:
-    """Metadata and allocations of consecutive rows from ``row`` on."""
-    metadata = np.zeros(len(block), METADATA)
-    image, label, index = columns(metadata).values()
-    image["mode"] = np.where(block["fate"] == Status.PIXELS, RAW, JPEG)
-    image["width"], image["height"], image["data_ptr"] = block["width"], block["height"], block["ptr"]
-    label[:], index[:] = block["label"], block["position"]
+def _metadata(block: NDArray[np.void], layout: Layout) -> NDArray[np.void]:
+    """Returns the metadata of consecutive records."""
+    metadata = np.zeros(len(block), layout.metadata)
+    rows = columns(metadata, layout)
+    rows["label"][:], rows["index"][:] = block["label"], block["position"]
+    image, kind = rows["image"], KINDS[block["fate"]]
+    if layout is OF_IMAGES:
+        image["mode"], image["data_ptr"] = kind, block["ptr"]
+        image["width"], image["height"] = block["width"], block["height"]
+    else:
+        image["ptr"], image["size"], rows["kind"][:] = block["ptr"], block["size"], kind
+        rows["width"][:], rows["height"][:] = block["width"], block["height"]
+    return metadata
+
+
+def _allocated(block: NDArray[np.void], row: int) -> NDArray[np.void]:
+    """Returns the rows of the allocation table of consecutive records from ``row`` on."""
     allocated = np.zeros(len(block), ALLOC_TABLE_TYPE)
     allocated["sample_id"] = np.arange(row, row + len(block))
     allocated["ptr"], allocated["size"] = block["ptr"], block["size"]
-    return metadata, allocated
+    return allocated

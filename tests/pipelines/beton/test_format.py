@@ -7,41 +7,51 @@ import pytest
 
 pytest.importorskip("ffcv", reason="the .beton's types are ffcv's: pip install -e '.[ffcv]'")
 
-from ffcv.fields import IntField, RGBImageField
+from ffcv.fields import BytesField, IntField, RGBImageField
 from ffcv.reader import Reader
 
 from pipelines.beton import format as beton_format
 
 
+@pytest.fixture(params=[beton_format.OF_IMAGES, beton_format.OF_PLANES], ids=["images", "planes"])
+def layout(request: pytest.FixtureRequest) -> beton_format.Layout:
+    found: beton_format.Layout = request.param
+    return found
+
+
 @pytest.fixture
-def empty_rows(tmp_path: Path) -> Path:
+def empty_rows(tmp_path: Path, layout: beton_format.Layout) -> Path:
     """A file of two rows without bytes."""
-    metadata = np.zeros(2, beton_format.METADATA)
-    columns = beton_format.columns(metadata)
+    metadata = np.zeros(2, layout.metadata)
+    columns = beton_format.columns(metadata, layout)
     columns["label"][:], columns["index"][:] = [3, 4], [7, 9]
-    columns["image"]["mode"] = [beton_format.JPEG, beton_format.RAW]
-    table = beton_format.METADATA_START + metadata.nbytes
+    kinds = columns["kind"] if "kind" in columns else columns["image"]["mode"]
+    kinds[:] = [beton_format.JPEG, beton_format.RAW]
+    table = layout.start + metadata.nbytes
     path = tmp_path / "two.beton"
     allocations = np.zeros(2, beton_format.ALLOC_TABLE_TYPE)
-    path.write_bytes(beton_format.header(2, 1 << 23, table) + metadata.tobytes() + allocations.tobytes())
+    path.write_bytes(beton_format.header(layout, 2, 1 << 23, table) + metadata.tobytes() + allocations.tobytes())
     return path
 
 
-def test_ffcvs_reader_finds_the_fields_and_the_rows(empty_rows: Path) -> None:
+def test_ffcvs_reader_finds_the_fields_and_the_rows(empty_rows: Path, layout: beton_format.Layout) -> None:
     reader = Reader(str(empty_rows))
     found = {name: type(handler) for name, handler in reader.handlers.items()}
-    assert found == {"image": RGBImageField, "label": IntField, "index": IntField}
-    assert list(found) == list(beton_format.FIELDS)
+    assert list(found) == list(layout.fields)
+    assert {found[name] for name in layout.fields if name != "image"} == {IntField}
+    assert found["image"] == (RGBImageField if layout is beton_format.OF_IMAGES else BytesField)
     assert (int(reader.num_samples), int(reader.page_size)) == (2, 1 << 23)
-    columns = beton_format.columns(reader.metadata)
+    columns = beton_format.columns(reader.metadata, layout)
     assert columns["label"].tolist() == [3, 4]
     assert columns["index"].tolist() == [7, 9]
-    assert columns["image"]["mode"].tolist() == [0, 1]  # FFCV's numbers for a JPEG and for pixels
+    kinds = columns["kind"] if "kind" in columns else columns["image"]["mode"]
+    assert kinds.tolist() == [0, 1]  # FFCV's numbers for a JPEG and for pixels
 
 
-def test_rows_and_table_are_read_back(empty_rows: Path) -> None:
+def test_rows_and_table_are_read_back(empty_rows: Path, layout: beton_format.Layout) -> None:
     content = empty_rows.read_bytes()
-    table = beton_format.METADATA_START + 2 * beton_format.METADATA.itemsize
+    table = layout.start + 2 * layout.metadata.itemsize
     assert beton_format.rows_and_table(content) == beton_format.rows_and_table(content[:24]) == (2, table)
+    assert beton_format.layout_of(content[: beton_format.LONGEST_START]) is layout
     with pytest.raises(ValueError, match="buffer"):
         beton_format.rows_and_table(content[:23])
