@@ -17,6 +17,8 @@ from torchvision import transforms
 from pipelines import EvaluationView, Listing, Resources, TrainingViews, open_source
 from pipelines.augment import pillow
 from pipelines.batch import Source, Views
+from pipelines.beton.convert import convert as write
+from pipelines.beton.one_image import Encoding
 from pipelines.order import EvaluationOrder, Order, Stream, TrainingOrder
 from pipelines.samples.listing import list_images
 from tests.support.devices import DEVICES
@@ -29,9 +31,16 @@ COUNT = 60
 Open = Callable[..., Source]
 
 
-@pytest.fixture(scope="module", params=["torchvision", "dali", "ffcv"])
-def name(request: pytest.FixtureRequest) -> str:
-    wanted: str = request.param
+@pytest.fixture(scope="module", params=["torchvision", "dali", "ffcv", "ffcv, planes"])
+def variant(request: pytest.FixtureRequest) -> str:
+    """A pipeline, and what its files hold where there is a choice."""
+    found: str = request.param
+    return found
+
+
+@pytest.fixture(scope="module")
+def name(variant: str) -> str:
+    wanted = variant.partition(",")[0]
     if not installed(PACKAGE[wanted]):
         pytest.skip(f"The pipeline {wanted} needs {PACKAGE[wanted]}, which is not installed: {INSTALL[wanted]}")
     return wanted
@@ -52,15 +61,12 @@ def listing(image_folder: Path) -> Listing:
 
 
 @pytest.fixture(scope="module")
-def convert(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Listing], Path]:
-    """The .beton of a listing."""
+def convert(variant: str, tmp_path_factory: pytest.TempPathFactory) -> Callable[[Listing], Path]:
+    """The .beton of a listing: with planes, a file of all kinds, for the pictures are of many."""
 
     def convert(of: Listing) -> Path:
         beton: Path = tmp_path_factory.mktemp("ffcv") / "train.beton"
-        from pipelines.beton.convert import convert as write  # needs ffcv
-        from pipelines.beton.one_image import Encoding
-
-        write(of, beton, Encoding(), workers=2)
+        write(of, beton, Encoding(mode="planes" if variant == "ffcv, planes" else "jpeg"), workers=2)
         return beton
 
     return convert

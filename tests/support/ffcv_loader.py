@@ -8,6 +8,7 @@ import json
 import sys
 
 import numpy as np
+from ffcv.fields import bytes as bytes_
 from ffcv.fields import rgb_image
 from ffcv.fields.basics import IntDecoder
 from ffcv.loader import Loader, OrderOption
@@ -19,8 +20,9 @@ def main() -> None:
     for line in sys.stdin:
         request = json.loads(line)
         name, *arguments = request["decoder"]
-        decoder = getattr(rgb_image, name)(*arguments)
+        decoder = getattr(bytes_ if name == "BytesDecoder" else rgb_image, name)(*arguments)
         pipelines = {"image": [decoder], "label": [IntDecoder()], "index": [IntDecoder()]}
+        pipelines |= dict.fromkeys(("kind", "width", "height")) if name == "BytesDecoder" else {}
         loader = Loader(
             request["beton"], 5, num_workers=1, order=OrderOption.SEQUENTIAL, drop_last=False, pipelines=pipelines
         )
