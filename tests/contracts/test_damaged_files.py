@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.support.damaged_betons import count_refused, of_every_kind
 from tests.support.damaged_files import FILES, count_outcomes
 
 
@@ -14,3 +15,10 @@ def test_a_hundred_damaged_copies(make, tmp_path, monkeypatch):
         assert outcomes == (0, 100)
     else:
         assert outcomes.refused > 50
+
+
+@pytest.mark.parametrize("mode", ["jpeg", "planes"])
+def test_a_hundred_damaged_betons(mode, tmp_path):
+    listing, beton = of_every_kind(tmp_path, mode)
+    assert count_refused(listing, beton, copies=0, seed=0) == 0
+    assert 30 < count_refused(listing, beton, copies=100, seed=0) < 100

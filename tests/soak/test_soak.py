@@ -17,6 +17,7 @@ from pipelines.order import Draws, Stream, TrainingOrder
 from pipelines.samples.listing import list_images
 from pipelines.sources.options import Resources
 from pipelines.views import TrainingViews
+from tests.support.damaged_betons import count_refused, of_every_kind
 from tests.support.damaged_files import FILES, count_outcomes
 from tests.support.image_kinds import SIDE
 from tests.support.images import mixed_data
@@ -26,6 +27,7 @@ from tests.support.killed_rank import launch
 from tests.support.leaks import assert_nothing_grows
 from tests.support.mutated_jpegs import mutated
 from tests.support.oracle_cases import CHOICES, FLOAT32, FLOAT64, check, draw
+from tests.support.planes_of_sizes import assert_pillows_pixels, every_size
 from tests.support.published_habits import VARIANTS, assert_equal_steps
 from tests.support.runs import arguments, assert_same_bits, without_speed
 
@@ -68,6 +70,22 @@ def test_fifty_kills_of_a_conversion_end_in_the_same_bytes(tmp_path):
     assert_kills_do_not_matter(mixed_data(tmp_path / "data"), kills=50)
 
 
+@pytest.mark.parametrize("mode", ["jpeg", "planes"])
+def test_two_thousand_damaged_betons_are_refused_or_trained_on(tmp_path, mode, record_property):
+    listing, beton = of_every_kind(tmp_path, mode)
+    refused = count_refused(listing, beton, copies=2000, seed=1)
+    assert 600 < refused < 2000
+    record_property(
+        f"2,000 damaged .beton files ({mode}): refused, trained on, crashes", f"{refused}, {2000 - refused}, 0"
+    )
+
+
+def test_planes_of_every_size_up_to_forty_give_pillows_pixels(record_property):
+    count = assert_pillows_pixels(every_size())
+    assert count == 5 * 1600
+    record_property("pictures of 1 … 40 pixels squared whose planes give Pillow's pixels", f"{count:,} of {count:,}")
+
+
 @pytest.mark.parametrize("make", FILES, ids=lambda make: make.__name__)
 def test_five_hundred_damaged_copies(make, tmp_path, monkeypatch):
     """Each is refused in words, or means what the whole file means."""
@@ -76,9 +94,9 @@ def test_five_hundred_damaged_copies(make, tmp_path, monkeypatch):
     assert outcomes == (0, 500) or outcomes.refused > 250
 
 
-def test_a_thousand_mutated_jpegs_are_accepted_and_refused_alike(tmp_path):
-    found = judged(written(tmp_path, mutated(1000, seed=1)), tmp_path / "mutated.beton", SIDE)
-    assert 200 < len(found["torchvision"]) < 800
+def test_two_thousand_mutated_jpegs_are_accepted_and_refused_alike(tmp_path):
+    found = judged(written(tmp_path, mutated(2000, seed=1)), tmp_path / "mutated.beton", SIDE)
+    assert 400 < len(found["torchvision"]) < 1600
     assert_alike(found)
 
 

@@ -27,17 +27,21 @@ def written(folder: Path, files: Iterable[bytes]) -> Listing:
 def judged(listing: Listing, beton: Path, side: int) -> dict[str, dict[int, NDArray[np.uint8]]]:
     """Returns by pipeline the samples that it accepts, each with its pixels, the whole image where it is a square.
 
+    ``ffcv, planes`` reads a file of planes, which is made beside ``beton``.
+
     The listing holds a multiple of 4 samples: DALI's errors hit 4 at a time, which Pillow decodes from then on.
     """
+    planes = beton.with_name(f"planes-{beton.name}")
     convert(listing, beton, Encoding(), 2)
+    convert(listing, planes, Encoding(mode="planes", check="decode"), 2)
     found = {}
-    for pipeline in NAMES:
-        bad_files = BadFiles(listing, 1.0)
-        resources = Resources(threads=2, beton=beton, bad_files=bad_files)
+    for variant in (*NAMES, "ffcv, planes"):
+        pipeline, bad_files = variant.partition(",")[0], BadFiles(listing, 1.0)
+        resources = Resources(threads=2, beton=beton if variant == pipeline else planes, bad_files=bad_files)
         _taken(pipeline, listing, _shuffled(listing), TrainingViews(size=8, weak=1), resources)
         accepted = EvaluationOrder(np.setdiff1d(listing.indices, list(bad_files.known)), batch=4)
-        found[pipeline] = _taken(pipeline, listing, accepted, EvaluationView(side, side), resources)
-        assert found[pipeline].keys() == set(accepted.indices.tolist())
+        found[variant] = _taken(pipeline, listing, accepted, EvaluationView(side, side), resources)
+        assert found[variant].keys() == set(accepted.indices.tolist())
     return found
 
 
