@@ -80,7 +80,7 @@ def open_feed(
 def beton(root: Path, threads: int) -> Path:
     """Returns the corpus as a .beton below ``root``, converted once, by the users' own tool.
 
-    Raises MissingDependency without ffcv, DataError where the conversion fails.
+    Raises DataError where the conversion fails.
     """
     path = root / "ffcv" / "train.beton"
     if path.exists():

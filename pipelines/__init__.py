@@ -50,7 +50,7 @@ __all__ = [
 _SOURCES = {
     "torchvision": ("torchvision_source", "TorchvisionSource", "torchvision", "pip install torchvision"),
     "dali": ("dali_source", "DaliSource", "nvidia.dali", "pip install -e '.[dali]'"),
-    "ffcv": ("ffcv_source", "FfcvSource", "ffcv", "pip install -e '.[ffcv]'"),
+    "ffcv": ("ffcv_source", "FfcvSource", "numba", "pip install numba"),  # FFCV's format, none of its code
 }
 NAMES = tuple(_SOURCES)
 

@@ -171,7 +171,7 @@ def _of_ffcv(groups: list[_Group], listing: Listing, root: Path, opened: ExitSta
     def decode_and(plans: list[Plan]) -> Callable[[], None]:
         def work() -> None:
             for planned, of_group, views in zip(plans, stored, cut, strict=True):
-                count = len(of_group.raw)
+                count = len(of_group.kind)
                 failed = np.zeros(count, np.bool_)
                 decode_and_cut(beton.content, of_group, planned, table, 0, count, views, failed)
                 assert not failed.any()

@@ -1,7 +1,7 @@
 """The ffcv pipeline: one .beton file; compiled code decodes each image once (libturbojpeg) and cuts its views.
 
-ffcv reads the file's tables. Its Loader is not used: the stages it compiles freeze their closures, so a plan that
-changes with every sample and epoch would reach them only through memory that they read at run time.
+FFCV's own Loader is not used: the stages it compiles freeze their closures, so a plan that changes with every sample
+and epoch would reach them only through memory that they read at run time.
 
 Work is spread by plain Python threads, each calling a compiled function that holds no GIL, not by numba's ``prange``:
 two sources run at the same time, numba's default layer aborts the process when two threads enter it, and a slice of
@@ -26,7 +26,9 @@ from pipelines.augment.operation_tables import operation_tables
 from pipelines.augment.ops import Op
 from pipelines.augment.policy import Plan
 from pipelines.batch import Views
+from pipelines.beton import turbojpeg
 from pipelines.beton.decode_and_cut import Stored, decode_and_cut
+from pipelines.beton.format import JPEG
 from pipelines.beton.memory_copy import copy_of
 from pipelines.beton.reader import beton_of, left_out
 from pipelines.errors import DataError
@@ -64,6 +66,7 @@ class FfcvSource(BaseSource):
         self._row_of = np.full(len(listing), -1, np.int64)  # index → row of the .beton's arrays
         self._row_of[self._beton.index] = np.arange(len(self._beton.index))
         self._rows(order.indices[~np.isin(order.indices, self._left_out())])  # now rather than after hours of training
+        self._require_decoder(order.indices)
         self._file = self._beton.path.open("rb")
         self._copy = copy_of(self._beton.path, options.cache, resources.processes)
         self._tables = operation_tables(views.size, views.size)
@@ -96,6 +99,12 @@ class FfcvSource(BaseSource):
         self._file.close()
         self._beton = self._beton._replace(content=np.empty(0, np.uint8))  # the map goes with its last reference
         self._copy = None  # so does the copy
+
+    def _require_decoder(self, indices: NDArray[np.int64]) -> None:
+        """Raises MissingDependency where some of the samples are JPEGs, and libturbojpeg is not installed."""
+        rows = self._row_of[indices]
+        if (self._beton.stored.kind[rows[rows >= 0]] == JPEG).any():
+            turbojpeg.library()
 
     def _content(self) -> NDArray[np.uint8]:
         """Returns the file's bytes: the copy in memory, if there is one by now, or the map."""

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("ffcv", reason="the converter writes with ffcv: pip install -e '.[ffcv]'")
+pytest.importorskip("ffcv", reason="FFCV's own writer is a contestant: pip install -e '.[ffcv]'")
 
 from bench.__main__ import main
 from bench.convert import contestants as convert

@@ -16,12 +16,9 @@ from debiaspl.overrides import override
 from debiaspl.recipes import find
 from debiaspl.trainer import Trainer
 from pipelines.errors import DataError
-from tests.support.runs import without_speed
-
-pytest.importorskip("ffcv", reason="the converter writes with ffcv: pip install -e '.[ffcv]'")
-
 from tests.support.conversion import convert
 from tests.support.odd_files import ODD, listed
+from tests.support.runs import without_speed
 
 
 def recipe(root: Path, pipeline: str, *more: str):

@@ -20,8 +20,8 @@ from pipelines.order import EvaluationOrder
 from pipelines.samples.listing import Listing, list_images
 from pipelines.sources.torchvision_source import TorchvisionSource
 
-INSTALL = {"dali": "pip install -e '.[dali]'", "ffcv": "pip install -e '.[ffcv]'"}
-PACKAGE = {"dali": "nvidia.dali", "ffcv": "ffcv"}
+INSTALL = {"dali": "pip install -e '.[dali]'", "ffcv": "pip install numba"}
+PACKAGE = {"dali": "nvidia.dali", "ffcv": "numba"}
 Open = Callable[[str], Source]
 
 
@@ -78,7 +78,7 @@ def absent(package: str) -> ModuleNotFoundError:
 
 
 def installed(package: str) -> bool:
-    """Without importing it: ffcv changes torch's number of threads."""
+    """Whether a package is there; it is not imported."""
     try:
         return importlib.util.find_spec(package) is not None
     except ModuleNotFoundError:  # not even the package around it

@@ -16,7 +16,7 @@ from debiaspl.config import Recipe
 from debiaspl.distributed import Ranks
 from debiaspl.records import Record, Records
 from debiaspl.step import State
-from pipelines.beton.format import METADATA, METADATA_START, rows_and_table
+from pipelines.beton.format import OF_IMAGES, rows_and_table
 from pipelines.beton.reader import beton_of
 from pipelines.errors import DataError
 from pipelines.samples.listing import list_images
@@ -92,7 +92,7 @@ def beton(folder: Path) -> Readable:
     file, listing = data / "ffcv/train.beton", list_images(data / "train")
     content = file.read_bytes()
     rows, table = rows_and_table(content)
-    begins = METADATA_START + rows * METADATA.itemsize
+    begins = OF_IMAGES.start + rows * OF_IMAGES.metadata.itemsize
     images, tables = content[begins:table], folder / "tables"
     tables.write_bytes(content[:begins] + content[table:])
 

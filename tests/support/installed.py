@@ -2,12 +2,12 @@
 
 import importlib.util
 
-PACKAGE = {"torchvision": "torchvision", "dali": "nvidia.dali", "ffcv": "ffcv"}
-INSTALL = {"dali": "pip install -e '.[dali]'", "ffcv": "pip install -e '.[ffcv]'"}
+PACKAGE = {"torchvision": "torchvision", "dali": "nvidia.dali", "ffcv": "numba"}
+INSTALL = {"dali": "pip install -e '.[dali]'", "ffcv": "pip install numba"}
 
 
 def installed(package: str) -> bool:
-    """Without importing it: ffcv changes torch's number of threads, which its source puts right."""
+    """Whether a package is there; it is not imported."""
     try:
         return importlib.util.find_spec(package) is not None
     except ModuleNotFoundError:  # not even the package around it

@@ -26,6 +26,7 @@ def data(tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Loaded]]:
     """(beton, decoder's name, its arguments) → all images, labels and indices as FFCV's own Loader yields them."""
+    pytest.importorskip("ffcv", reason="read with ffcv itself: pip install -e '.[ffcv]'")
     process = LoaderProcess(tmp_path_factory.mktemp("loaded"))
     yield process.load
     process.close()

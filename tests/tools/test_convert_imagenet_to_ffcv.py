@@ -9,16 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.errors import DataError
-from pipelines.samples.listing import list_images
-
-pytest.importorskip("ffcv", reason="the converter writes with ffcv: pip install -e '.[ffcv]'")
-
-from ffcv.reader import Reader
-
 from pipelines.beton import convert as conversion
 from pipelines.beton import writer as beton_writer
 from pipelines.beton.one_image import Encoding
+from pipelines.errors import DataError
+from pipelines.samples.listing import list_images
 from tests.support.conversion import convert, names, originals, stored
 from tests.support.ffcv_process import Loaded
 from tests.support.images import photo
@@ -61,9 +56,12 @@ def test_the_sidecar_says_what_the_file_was_made_of(data: Path) -> None:
         "flat": False,
     }
     assert sidecar["parameters"] == {"max_resolution": None, "quality": 80, **parameters}
-    assert set(sidecar["versions"]) >= {"ffcv", "pillow", "numpy", "debiaspl"}
+    assert set(sidecar["versions"]) >= {"pillow", "numpy", "debiaspl"}
     assert sidecar["date"]
-    assert sidecar["fates"] == {"kept as it is": 11, "encoded as JPEG": 0, "stored as pixels": 2, "left out": 0}
+    assert {words: count for words, count in sidecar["fates"].items() if count} == {
+        "kept as it is": 11,
+        "stored as pixels": 2,
+    }
     assert names(beton.parent) == [f"train.beton{suffix}" for suffix in ("", ".files.csv", ".json", ".records.npy")]
 
 
@@ -123,6 +121,8 @@ def test_many_pages(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert convert(data, "--split", "train") == 0
     listing, beton = list_images(data / "train"), data / "ffcv" / "train.beton"
     metadata, images = stored(beton)
+    from ffcv.reader import Reader  # installed, or ``stored`` has skipped the test
+
     assert Reader(str(beton)).page_size == 1 << 22
     starts = metadata["f0"]["data_ptr"]
     ends = starts + np.array([len(image) for image in images], np.uint64) - 1

@@ -9,8 +9,6 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
-pytest.importorskip("ffcv", reason="the converter writes with ffcv: pip install -e '.[ffcv]'")
-
 from pipelines.beton import source_file
 from pipelines.beton.convert import scan
 from tests.support.conversion import convert, names, originals, stored

@@ -60,7 +60,6 @@ def test_each_sample_is_what_its_row_says_and_shows_pillows_pixels(data: Path, c
 
 
 def test_ffcvs_reader_and_loader_find_bytes_and_numbers(data: Path, loaded) -> None:
-    pytest.importorskip("ffcv", reason="read with ffcv itself: pip install -e '.[ffcv]'")
     assert convert(data, *PLANES) == 0
     beton, listing = data / "ffcv/train.beton", list_images(data / "train")
     content, stored = open_beton(beton).content, open_beton(beton).stored

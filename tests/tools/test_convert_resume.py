@@ -6,8 +6,6 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("ffcv", reason="the converter writes with ffcv: pip install -e '.[ffcv]'")
-
 from pipelines.beton import session
 from tests.support.conversion import convert, names
 from tests.support.images import photo

@@ -66,7 +66,6 @@ def test_end_to_end(folder: Path, root: Path, tmp_path: Path, capsys: pytest.Cap
 
 
 def test_further_tables(folder: Path, root: Path, tmp_path: Path) -> None:
-    pytest.importorskip("ffcv")
     cores = os.sched_getaffinity(0)
     status = bench(folder, tmp_path, "--pipelines", "ffcv", "--all", "--part-rounds", "1")
     assert status in (0, 1)  # 1: one round on a busy machine may show rates that are not credible

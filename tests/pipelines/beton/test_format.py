@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("ffcv", reason="the .beton's types are ffcv's: pip install -e '.[ffcv]'")
+pytest.importorskip("ffcv", reason="read with ffcv's own Reader: pip install -e '.[ffcv]'")
 
 from ffcv.fields import BytesField, IntField, RGBImageField
 from ffcv.reader import Reader

@@ -2,6 +2,7 @@
 
 import gc
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -21,24 +22,20 @@ from PIL import Image
 
 from pipelines.augment import gpu
 from pipelines.batch import Views
+from pipelines.beton.convert import convert
+from pipelines.beton.format import OF_IMAGES, RAW
+from pipelines.beton.one_image import Encoding
+from pipelines.beton.reader import open_beton
+from pipelines.beton.sidecar import sidecar_path
 from pipelines.beton.turbojpeg import Decoder
 from pipelines.errors import DataError
 from pipelines.order import Draws, EvaluationOrder, Order, Stream, TrainingOrder
 from pipelines.samples.listing import Listing, list_images
 from pipelines.sources.feed import Feed
+from pipelines.sources.ffcv_source import FfcvSource
 from pipelines.sources.options import FfcvOptions, Resources
 from pipelines.sources.torchvision_source import TorchvisionSource
 from pipelines.views import EvaluationView, TrainingViews
-
-pytest.importorskip("ffcv", reason="the ffcv pipeline needs ffcv: pip install -e '.[ffcv]'")
-
-from ffcv.reader import Reader
-
-from pipelines.beton.convert import convert
-from pipelines.beton.one_image import Encoding
-from pipelines.beton.reader import open_beton
-from pipelines.beton.sidecar import sidecar_path
-from pipelines.sources.ffcv_source import FfcvSource
 from tests.support.leaks import WAIT, comes_true
 from tools import convert_imagenet_to_ffcv as converter
 
@@ -259,7 +256,7 @@ def test_two_sources_at_once(listing: Listing, beton: Path) -> None:
 @pytest.mark.parametrize("mode", ["raw", "proportion"])
 def test_raw_images_are_read_too(listing: Listing, tmp_path: Path, mode: str) -> None:
     convert(listing, tmp_path / "raw.beton", Encoding(mode=mode, raw_share=0.4), 1)
-    raw = open_beton(tmp_path / "raw.beton").stored.raw
+    raw = open_beton(tmp_path / "raw.beton").stored.kind == RAW
     assert raw.all() if mode == "raw" else 0 < raw.sum() < len(raw)
     assert_equal(
         list(opened(listing, tmp_path / "raw.beton")),
@@ -336,7 +333,7 @@ def test_a_copy_in_memory_gives_the_same_bytes_and_goes_with_its_sources(listing
     assert kept() is None
 
 
-def test_importing_ffcv_leaves_thread_counts_alone() -> None:
+def test_importing_the_pipeline_leaves_thread_counts_alone() -> None:
     code = (
         "import numba, torch; torch.set_num_threads(2); before = torch.get_num_threads(), numba.get_num_threads();"
         "import pipelines.sources.ffcv_source; assert before == (torch.get_num_threads(), numba.get_num_threads())"
@@ -426,10 +423,8 @@ def test_without_a_sidecar_count_and_labels_are_compared(listing: Listing, own: 
 @pytest.mark.filterwarnings("ignore:.*is missing")
 def test_rows_may_come_in_any_order(listing: Listing, beton: Path, tmp_path: Path) -> None:
     """The index field says which sample a row holds."""
-    reader = Reader(str(beton))
     content = bytearray(beton.read_bytes())
-    start = content.index(reader.metadata.tobytes())
-    rows = np.frombuffer(content, reader.metadata_type, len(listing), start)
+    rows = np.frombuffer(content, OF_IMAGES.metadata, len(listing), OF_IMAGES.start)
     rows[:] = rows[::-1].copy()
     (tmp_path / "shuffled.beton").write_bytes(content)
     assert_equal(list(opened(listing, tmp_path / "shuffled.beton")), list(opened(listing, beton)))
@@ -452,3 +447,46 @@ def test_a_damaged_image_is_named_and_the_source_lives_on(listing: Listing, own:
     assert_equal(list(islice(source, 7)), everything[:7])
     source.seek(1, 0)
     next(iter(source))
+
+
+WITHOUT_THE_LIBRARY = """
+import ctypes, os, sys
+from pathlib import Path
+really = ctypes.CDLL
+def library(name, *rest, **more):
+    if name and "turbojpeg" in str(name):
+        raise OSError(f"{name}: cannot open shared object file")
+    return really(name, *rest, **more)
+ctypes.CDLL = library
+for package in ("ffcv", "cv2"):
+    sys.modules[package] = None  # importing it fails
+from pipelines import EvaluationOrder, EvaluationView, MissingDependency, Resources, list_images, open_source
+listing = list_images(Path(sys.argv[1]))
+for beton in sys.argv[2:]:
+    order = EvaluationOrder(listing.indices[:20], batch=5)
+    try:
+        source = open_source("ffcv", listing, order, EvaluationView(40, 52), Resources(beton=Path(beton)))
+        print(sum(views.pixels.long().sum().item() for views in source))
+    except MissingDependency as error:
+        print(error)
+"""
+
+
+def test_planes_and_pixels_need_neither_libturbojpeg_nor_ffcv_nor_a_compiler(listing: Listing, tmp_path: Path) -> None:
+    """JPEGs need libturbojpeg, and say so before the first batch."""
+    betons = [tmp_path / f"{mode}.beton" for mode in ("planes", "raw", "jpeg")]
+    for beton in betons:
+        convert(listing, beton, Encoding(mode=beton.stem), 2)
+    arguments = [sys.executable, "-c", WITHOUT_THE_LIBRARY, str(listing.root), *map(str, betons)]
+    environment = {**os.environ, "PATH": str(tmp_path)}
+    done = subprocess.run(
+        arguments, capture_output=True, text=True, cwd=Path(converter.__file__).parents[1], env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    order = EvaluationOrder(listing.indices[:20], batch=5)
+    reference = TorchvisionSource(listing, order, EvaluationView(40, 52), TWO_THREADS)
+    expected = sum(int(views.pixels.long().sum()) for views in reference)
+    planes, raw, jpeg = done.stdout.splitlines()
+    assert (int(planes), int(raw)) == (expected, expected)
+    assert jpeg.startswith("Decoding JPEGs needs the system library libturbojpeg, which is not installed")
+    assert "apt-get install libturbojpeg0" in jpeg
