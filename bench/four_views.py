@@ -29,6 +29,8 @@ LABELED_VIEWS, UNLABELED_VIEWS = TrainingViews(weak=1), TrainingViews(weak=2, st
 VIEWS = LABELED * LABELED_VIEWS.count + UNLABELED * UNLABELED_VIEWS.count
 PLAIN = TrainingViews(weak=UNLABELED_VIEWS.count)
 """The unlabeled images' views without RandAugment: the same crops and flips, which do not depend on what follows."""
+PLANES = "ffcv, planes"
+"""Our ffcv pipeline over a file of planes, which is opened as a pipeline of this name."""
 
 Epoch = Callable[[], NDArray[np.int64]]
 """Loads every image once; returns their indices."""
@@ -65,7 +67,8 @@ def open_feed(
     cache: Literal["auto", "page"] = "auto",
 ) -> Feed:
     """Opens one of our pipelines over the corpus at ``root``; ``steps`` limits an epoch, by default to all images."""
-    resources = Resources(threads=threads, beton=beton(root, threads) if name == "ffcv" else None)
+    planes, name = name == PLANES, name.partition(",")[0]
+    resources = Resources(threads=threads, beton=beton(root, threads, planes=planes) if name == "ffcv" else None)
     options = FfcvOptions(cache=cache) if name == "ffcv" else None
     labeled, unlabeled = orders(listing, steps)
     first = open_source(name, listing, labeled, labeled_views, resources, options)
@@ -77,16 +80,22 @@ def open_feed(
     return Feed(first, second, prefetch=2)
 
 
-def beton(root: Path, threads: int) -> Path:
-    """Returns the corpus as a .beton below ``root``, converted once, by the users' own tool.
+def beton(root: Path, threads: int, *, planes: bool = False) -> Path:
+    """Returns the corpus as a .beton below ``root``, of JPEGs or of planes, converted once, by the users' own tool.
 
     Raises DataError where the conversion fails.
     """
+    if planes:  # a folder of its own, because the tool names the file
+        (root / "planes").mkdir(exist_ok=True)
+        if not (root / "planes/train").exists():
+            (root / "planes/train").symlink_to("../train")
+        root = root / "planes"
     path = root / "ffcv" / "train.beton"
     if path.exists():
         return path
     tool = Path(__file__).parents[1] / "tools" / "convert_imagenet_to_ffcv.py"
     command = [sys.executable, str(tool), "--data", str(root), "--split", "train", "--workers", str(threads)]
+    command += ["--mode", "planes"] if planes else []
     done = subprocess.run(command, check=False, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     if done.returncode or not path.exists():
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]

@@ -2,14 +2,16 @@
 
 from collections.abc import Sequence
 from contextlib import ExitStack
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
 from bench.arguments import LABELED, UNLABELED
-from bench.four_views import PLAIN, Epoch, epoch_of, left_to_device, open_feed, streams
+from bench.four_views import PLAIN, PLANES, Epoch, beton, epoch_of, left_to_device, open_feed, streams
 from bench.loader import faithful
-from bench.loader.bars import DECODE_LIMIT, LEFT, PUBLISHED, STOCK
+from bench.loader.bars import DECODE_LIMIT, FFCV_LOADER, LEFT, PUBLISHED, STOCK
 from bench.yardsticks.decode_only import DecodeOnly
+from bench.yardsticks.ffcv_loader import FfcvLoader
 from bench.yardsticks.published_loader import PublishedLoader
 from pipelines import NAMES
 from pipelines.errors import UserError
@@ -41,6 +43,12 @@ def open_all(
     epochs: dict[str, Epoch] = {PUBLISHED: published.epoch, **ours}
     if "ffcv" in epochs:
         epochs[LEFT] = _left(listing, root, threads, opened)
+        if find_spec("ffcv") is None:
+            not_measured[FFCV_LOADER] = "FFCV's package is not installed: pip install -e '.[ffcv]'"
+        elif not wanted:  # compiling it takes minutes
+            loader = FfcvLoader(beton(root, threads), *both, threads)
+            opened.callback(loader.close)
+            epochs[FFCV_LOADER] = loader.epoch
     if "dali" in epochs:
         from bench.yardsticks.dali_stock import StockDali  # only here: it needs DALI
 
@@ -61,7 +69,8 @@ def _pipelines(
     not_measured: dict[str, str] = {}
     reference = open_feed("torchvision", listing, root, threads)
     opened.callback(reference.close)
-    for name in wanted or NAMES:
+    names = list(wanted or NAMES)
+    for name in [*names, PLANES] if "ffcv" in names else names:
         try:
             feed = open_feed(name, listing, root, threads)
             opened.callback(feed.close)

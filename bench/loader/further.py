@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bench import corpus as corpora
-from bench.four_views import beton, checked, epoch_of, open_feed
+from bench.four_views import PLANES, beton, checked, epoch_of, open_feed
 from bench.loader import bars, page_cache
 from bench.measure import Contestant, Measurement, Spread, measure
 from bench.report import Section, ratio
@@ -41,8 +41,10 @@ def cold(corpus: Corpus) -> FurtherTable:
     Raises DataError where the file system keeps them in memory.
     """
     files = [corpus.listing.path(index) for index in range(len(corpus.listing))]
-    if "ffcv" in corpus.names:
-        files.append(beton(corpus.root, corpus.threads))
+    names = list(corpus.names)
+    if "ffcv" in names:
+        names.append(PLANES)
+        files += [beton(corpus.root, corpus.threads, planes=planes) for planes in (False, True)]
     page_cache.drop(files)  # to know at once whether that works here
     current: list[Feed] = []  # one at a time: pages that some open source has mapped would not be dropped
 
@@ -67,12 +69,12 @@ def cold(corpus: Corpus) -> FurtherTable:
         return Contestant(f"{name}, {'cold' if forget else 'warm'}", run, setup)
 
     try:
-        contestants = [reopened(name, forget) for name in corpus.names for forget in (False, True)]
+        contestants = [reopened(name, forget) for name in names for forget in (False, True)]
         measured = measure(contestants, unit="images/s", rounds=corpus.rounds)
     finally:
         close()
     rows: list[tuple[str, ...]] = [("", "warm, images/s", "cold, images/s", "cold against warm")]
-    for name in corpus.names:
+    for name in names:
         warm, from_disk = measured[f"{name}, warm"], measured[f"{name}, cold"]
         rates = [f"{s.rate.median:,.0f} ({s.rate.low:,.0f}–{s.rate.high:,.0f})" for s in (warm, from_disk)]
         rows.append((name, *rates, ratio(from_disk, warm, False)))

@@ -1,4 +1,4 @@
-"""Where a source image's time goes: CPU milliseconds of each stage of the ffcv and the torchvision pipeline.
+"""Where a source image's time goes: CPU milliseconds of each stage of ffcv, from JPEGs and planes, and of torchvision.
 
 Every stage runs on one thread over the same images and plans as the pipeline, from memory to memory. The
 whole is the pipeline with one thread; what no stage explains (memory for the batches, handing them from thread to
@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -18,21 +17,30 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bench.arguments import STEP
-from bench.four_views import LABELED_VIEWS, UNLABELED_VIEWS, epoch_of, open_feed, orders
+from bench.four_views import LABELED_VIEWS, PLANES, UNLABELED_VIEWS, beton, epoch_of, open_feed, orders
+from bench.loader import bars
 from bench.loader.further import Corpus, FurtherTable
 from bench.measure import Contestant, Measurement, Spread, measure
 from bench.report import Section
+from bench.report.bars import NONE, Judged
 from bench.report.contents import Cells
 from bench.yardsticks.decode_only import DecodeOnly
 from pipelines.augment import compiled_policy, pillow, policy
 from pipelines.augment.operation_tables import operation_tables
 from pipelines.augment.ops import Op
 from pipelines.augment.policy import Plan
+from pipelines.beton.decode_and_cut import Stored, decode_and_cut
+from pipelines.beton.planes import planes_to_rgb
+from pipelines.beton.reader import open_beton
 from pipelines.order import Draws
 from pipelines.samples.listing import Listing
 
 _STEPS = 5
-STAGES = ("read", "decode", "plan", "crop", "strong")
+CONVERT = "upsample + colour"
+STAGES = ("read", "decode", CONVERT, "plan", "crop", "strong")
+_BEFORE_CROP = {"ffcv": "decode", PLANES: CONVERT}
+"""Pipeline that is compiled in one → the stage that makes the picture."""
+_WHOLE_PICTURES = "whole pictures"
 REST = "hand-over and the rest"
 
 
@@ -72,7 +80,7 @@ def table(corpus: Corpus) -> FurtherTable:
     with ExitStack() as opened:
         stages: dict[str, dict[str, Contestant]] = {}
         if "ffcv" in names:
-            stages["ffcv"] = _of_ffcv(groups, listing, root, opened)
+            stages |= {name: _of_ffcv(name, groups, corpus, opened) for name in _BEFORE_CROP}
         if "torchvision" in names:
             stages["torchvision"] = _of_torchvision(groups, listing)
         for name, own in stages.items():
@@ -85,6 +93,7 @@ def table(corpus: Corpus) -> FurtherTable:
             for stage, each in own.items()
         ]
         measured = measure(contestants, unit="images/s of CPU time", rounds=corpus.rounds, clock=time.process_time)
+    judged = _judged(measured) if "ffcv" in names else ()
     section = Section(
         "Stages, CPU ms per source image",
         _rows(measured, list(stages)),
@@ -94,7 +103,15 @@ def table(corpus: Corpus) -> FurtherTable:
         "batches, queues, threads).",
         {"measurement": measured},
     )
-    return FurtherTable(section)
+    return FurtherTable(section, judged)
+
+
+def _judged(measured: Measurement) -> tuple[Judged, ...]:
+    """Returns the rows of the bars on what planes cost, against JPEGs."""
+    jpegs, planes = (Spread.of(1000 / np.array(measured[f"{name}: whole"].rates)) for name in _BEFORE_CROP)
+    decode = Spread.of(1000 / np.array(measured["ffcv: decode"].rates))
+    convert = Spread.of(1000 / np.array(measured[f"{PLANES}: {_WHOLE_PICTURES}"].rates))
+    return bars.cost(bars.KERNEL, convert, decode), bars.cost(bars.CORE_MS, planes, jpegs)
 
 
 def _rows(measured: Measurement, names: list[str]) -> tuple[Cells, ...]:
@@ -103,18 +120,21 @@ def _rows(measured: Measurement, names: list[str]) -> tuple[Cells, ...]:
         each = _milliseconds(measured, name)
         whole = float(np.median(each["whole"]))
         spreads = {stage: Spread.of(values) for stage, values in each.items()}
-        columns.append([f"{ms.median:.3f} ({ms.low:.3f}–{ms.high:.3f})" for ms in spreads.values()])
-        columns.append([f"{ms.median / whole:.1%}" for ms in spreads.values()])
+        shown = {stage: f"{ms.median:.3f} ({ms.low:.3f}–{ms.high:.3f})" for stage, ms in spreads.items()}
+        shares = {stage: f"{ms.median / whole:.1%}" for stage, ms in spreads.items()}
+        columns += [[column.get(stage, NONE) for stage in (*STAGES, REST, "whole")] for column in (shown, shares)]
     header = ("stage", *(heading for name in names for heading in (name, "share")))
     return (header, *zip((*STAGES, REST, "whole"), *columns, strict=True))
 
 
 def _milliseconds(measured: Measurement, name: str) -> dict[str, NDArray[np.float64]]:
     """Returns stage → CPU milliseconds of an image in each round."""
-    each = {stage: 1000 / np.array(measured[f"{name}: {stage}"].rates) for stage in (*STAGES, "whole")}
-    if name == "ffcv":  # there, crop and strong include what comes before them
+    rates = {series.name: np.array(series.rates) for series in measured.series}
+    found = [stage for stage in (*STAGES, "whole") if f"{name}: {stage}" in rates]
+    each = {stage: 1000 / rates[f"{name}: {stage}"] for stage in found}
+    if name in _BEFORE_CROP:  # there, crop and strong include what comes before them
         each["strong"] = each["strong"] - each["crop"]
-        each["crop"] = each["crop"] - each["decode"] - each["read"]
+        each["crop"] = each["crop"] - each[_BEFORE_CROP[name]] - each["read"]
     whole = each.pop("whole")
     return {**each, REST: whole - sum(each.values()), "whole": whole}
 
@@ -143,22 +163,15 @@ def _counted(groups: list[_Group], work: Callable[[], object]) -> Callable[[], i
     return run
 
 
-def _of_ffcv(groups: list[_Group], listing: Listing, root: Path, opened: ExitStack) -> dict[str, Contestant]:
-    """Returns ffcv's stages.
+def _of_ffcv(name: str, groups: list[_Group], corpus: Corpus, opened: ExitStack) -> dict[str, Contestant]:
+    """Returns the stages of ffcv, from JPEGs or from planes.
 
     In the pipeline a view is cut from an image that is still in the processor's cache, which a stage by itself would
     not meet: so "crop" is decoding and cutting, "strong" is all three, and ``_milliseconds`` takes the differences.
     """
-    from pipelines.beton.decode_and_cut import decode_and_cut
-    from pipelines.beton.reader import open_beton  # only here: it needs libturbojpeg
-
-    beton, table = (
-        open_beton(root / "ffcv" / "train.beton"),
-        operation_tables(UNLABELED_VIEWS.size, UNLABELED_VIEWS.size),
-    )
-    decoding = DecodeOnly([listing.path(index) for group in groups for index in group.draws.index.tolist()], threads=1)
-    opened.callback(decoding.close)
-    stored = [beton.stored.at(group.draws.index) for group in groups]
+    listing, path = corpus.listing, beton(corpus.root, corpus.threads, planes=name == PLANES)
+    file, table = open_beton(path), operation_tables(UNLABELED_VIEWS.size, UNLABELED_VIEWS.size)
+    stored = [file.stored.at(group.draws.index) for group in groups]
     cut = [
         np.zeros((len(g.planned.crop), len(g.draws.index), g.planned.size, g.planned.size, 3), np.uint8) for g in groups
     ]
@@ -166,25 +179,46 @@ def _of_ffcv(groups: list[_Group], listing: Listing, root: Path, opened: ExitSta
     def read() -> None:
         for of_group in stored:
             for offset, length in zip(of_group.offset.tolist(), of_group.length.tolist(), strict=True):
-                beton.content[offset : offset + length].copy()
+                file.content[offset : offset + length].copy()
 
     def decode_and(plans: list[Plan]) -> Callable[[], None]:
         def work() -> None:
             for planned, of_group, views in zip(plans, stored, cut, strict=True):
                 count = len(of_group.kind)
                 failed = np.zeros(count, np.bool_)
-                decode_and_cut(beton.content, of_group, planned, table, 0, count, views, failed)
+                decode_and_cut(file.content, of_group, planned, table, 0, count, views, failed)
                 assert not failed.any()
 
         return work
 
-    return {
-        "read": Contestant("read", _counted(groups, read)),
-        "decode": Contestant("decode", _counted(groups, decoding.epoch)),
-        "plan": Contestant("plan", _counted(groups, _planning(groups, listing, compiled_policy.plan))),
-        "crop": Contestant("crop", _counted(groups, decode_and([group.plain for group in groups]))),
-        "strong": Contestant("strong", _counted(groups, decode_and([group.planned for group in groups]))),
+    works: dict[str, Callable[[], object]] = {
+        "read": read,
+        "plan": _planning(groups, listing, compiled_policy.plan),
+        "crop": decode_and([group.plain for group in groups]),
+        "strong": decode_and([group.planned for group in groups]),
     }
+    if name == PLANES:
+        whole = [np.stack([of.height * 0, of.height * 0, of.height, of.width], -1)[None] for of in stored]
+        works[CONVERT] = _converting(file.content, stored, [group.plain.crop for group in groups])
+        works[_WHOLE_PICTURES] = _converting(file.content, stored, whole)
+    else:
+        paths = [listing.path(index) for group in groups for index in group.draws.index.tolist()]
+        decoding = DecodeOnly(paths, threads=1)
+        opened.callback(decoding.close)
+        works["decode"] = decoding.epoch
+    return {stage: Contestant(stage, _counted(groups, work)) for stage, work in works.items()}
+
+
+def _converting(content: NDArray[np.uint8], stored: list[Stored], crops: list[NDArray[np.int32]]) -> Callable[[], None]:
+    """Returns what makes pixels of all images' planes, as far as their crops [v, n, 4] touch them."""
+    rgb = np.empty(3 * max(int((of.height.astype(np.int64) * of.width).max()) for of in stored), np.uint8)
+
+    def work() -> None:
+        for of, crop in zip(stored, crops, strict=True):
+            for at, (begin, length, height, width) in enumerate(zip(*(part.tolist() for part in of[:4]), strict=True)):
+                planes_to_rgb(content[begin : begin + length], of.kind[at], height, width, crop, at, rgb)
+
+    return work
 
 
 def _of_torchvision(groups: list[_Group], listing: Listing) -> dict[str, Contestant]:
