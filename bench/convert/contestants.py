@@ -1,4 +1,4 @@
-"""What the conversion bench times: the converter in three settings, what bounds each, and what it replaces."""
+"""What the conversion bench times: the converter in five settings, what bounds each, and what it replaces."""
 
 import contextlib
 import io
@@ -22,6 +22,7 @@ from pipelines.names import readable
 KEPT, COPY = "JPEGs kept", "reading and writing alone"
 COPY_AHEAD = "the same, the disk writing meanwhile"
 DECODED, DECODE = "JPEGs kept, --check decode", "decoding alone"
+PLANES, UNCOMPARED = "--mode planes", "--mode planes, --check header"
 SHRUNK, FFCV = "--max-resolution 500", "FFCV's DatasetWriter, 500"
 RESOLUTION = 500
 SLOWER = 4
@@ -59,6 +60,8 @@ def contestants(root: Path, folder: Path, threads: int, opened: ExitStack) -> li
         KEPT: ours(Encoding(), listing.indices),
         DECODE: lambda: len(decode.epoch()),
         DECODED: ours(Encoding(check="decode"), some),
+        UNCOMPARED: ours(Encoding(mode="planes"), some),
+        PLANES: ours(Encoding(mode="planes", check="decode"), some),
         FFCV: ffcv.convert,
         SHRUNK: ours(Encoding(max_resolution=RESOLUTION), some),
     }

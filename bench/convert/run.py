@@ -1,7 +1,7 @@
 """Images per second of the converter, on the same files and cores as what bounds it and what it replaces.
 
 Kept JPEGs with the default check are measured against reading all files and writing their bytes to one file; --check
-decode against decoding alone; --max-resolution against FFCV's own DatasetWriter. What writes also waits until the
+decode and --mode planes against decoding alone; --max-resolution against FFCV's own DatasetWriter. What writes also waits until the
 bytes are on the disk; FFCV's writer alone does not. With --memory, the peak memory of the whole command for so many
 small files is measured, too.
 """
@@ -90,7 +90,7 @@ def _report(
 
 
 def _notes(threads: int) -> tuple[str, ...]:
-    from bench.convert.contestants import COPY_AHEAD, RESOLUTION, SLOWER
+    from bench.convert.contestants import COPY_AHEAD, PLANES, RESOLUTION, SLOWER, UNCOMPARED
 
     return (
         f"Reading and writing alone: {threads} threads read whole files, one thread writes their bytes to one "
@@ -98,6 +98,8 @@ def _notes(threads: int) -> tuple[str, ...]:
         "each file, keeps a journal and writes the tables. It commits every 16 MiB, in a thread, so the disk works "
         f"while files are read: it can be faster than what waits for the disk only at its end. '{COPY_AHEAD}' has "
         "that advantage, too, and none of the work.",
+        f"{PLANES}: each JPEG is decoded to planes, these are converted to RGB, and Pillow decodes the JPEG again to "
+        f"compare all pixels. {UNCOMPARED}: it is decoded to planes once, and nothing is compared.",
         f"Decoding alone: tjDecompress2, flags 0, {threads} threads, file bytes and output already in memory.",
         f"FFCV's DatasetWriter: torchvision's ImageFolder, RGBImageField(write_mode='jpg', max_resolution="
         f"{RESOLUTION}), {threads} worker processes, started beforehand; it encodes every image again, ours only "

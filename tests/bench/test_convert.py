@@ -16,7 +16,7 @@ def test_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["convert", *options, "--corpus", str(tmp_path / "corpus"), "--out", str(tmp_path / "out")]) == 0
     found = json.loads(next((tmp_path / "out").glob("convert_*.json")).read_text())
     units = {each["name"]: [sample["units"] for sample in each["samples"]] for each in found["measurement"]["series"]}
-    some = [convert.DECODE, convert.DECODED, convert.FFCV, convert.SHRUNK]
+    some = [convert.DECODE, convert.DECODED, convert.UNCOMPARED, convert.PLANES, convert.FFCV, convert.SHRUNK]
     assert units == {convert.COPY: [24], convert.COPY_AHEAD: [24], convert.KEPT: [24], **{name: [6] for name in some}}
     assert found["settings"]["peak memory, 5 small files"].endswith(" MiB")
     assert convert.KEPT in capsys.readouterr().out
