@@ -1,9 +1,9 @@
 """Images per second of the converter, on the same files and cores as what bounds it and what it replaces.
 
 Kept JPEGs with the default check are measured against reading all files and writing their bytes to one file; --check
-decode and --mode planes against decoding alone; --max-resolution against FFCV's own DatasetWriter. What writes also waits until the
-bytes are on the disk; FFCV's writer alone does not. With --memory, the peak memory of the whole command for so many
-small files is measured, too.
+decode and --mode planes against decoding alone; --max-resolution against FFCV's own DatasetWriter. What writes also
+waits until the bytes are on the disk; FFCV's writer alone does not. With --memory, the peak memory of the whole command
+for so many small files is measured, too.
 """
 
 import argparse
