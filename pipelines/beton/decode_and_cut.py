@@ -31,7 +31,7 @@ class Stored(NamedTuple):
 
     def at(self, index: NDArray[np.int64]) -> "Stored":
         """Returns those of ``index``, in its order."""
-        return Stored(*(column[index] for column in self))
+        return Stored(self.offset[index], self.length[index], self.height[index], self.width[index], self.kind[index])
 
 
 @kernel

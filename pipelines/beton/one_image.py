@@ -169,7 +169,7 @@ def _decoded(data: Buffer, header: JpegHeader, scratch: bool) -> NDArray[np.uint
     memory = _own.memory[:count] if scratch else np.empty(count, np.uint8)
     pixels = memory.reshape(header.height, header.width, 3)
     try:
-        decoder.decode(data, pixels)
+        decoder.decode(np.frombuffer(data, np.uint8), pixels)
     except (DataError, ValueError) as error:
         _own.warning = str(error).rpartition("the image: ")[2]
         return None

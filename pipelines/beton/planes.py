@@ -9,24 +9,17 @@ Each loop is a function of its own over contiguous memory, and int16 wherever li
 them to vectors. Only the rows and columns that some crop touches are converted.
 """
 
-from typing import no_type_check
-
 import numpy as np
-from llvmlite import ir  # type: ignore[import-untyped]
-from numba import types
-from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from pipelines.augment.kernel import borrowed, kernel
+from pipelines.beton.colour import convert_row, weave
 from pipelines.beton.format import GREY, HALF_COLUMNS, HALF_ROWS, QUARTER
 
-_ZERO, _TOP, _MIDDLE = np.int16(0), np.int16(255), np.int16(128)
+_MIDDLE = np.int16(128)
 _ONE, _TWO, _THREE, _SEVEN, _EIGHT = (np.int16(number) for number in (1, 2, 3, 7, 8))
 _NOT_SMOOTHED = 2
 """Planes of so few columns are repeated, not interpolated, where libjpeg doubles the columns."""
-# Weights of the colour conversion, in 65536ths, less whole multiples that are added apart: 1.402 Cr is Cr + 26345 Cr,
-# 1.772 Cb is 2 Cb - 14942 Cb, and -0.71414 Cr is 18734 Cr - Cr.
-_RED, _BLUE = np.int16(26345), np.int16(-14942)
 
 
 def rgb_of(kind: int, planes: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
@@ -85,12 +78,12 @@ def _convert(
         out = rgb[3 * (y * width + first) : 3 * (y * width + last)]
         grey = luma[y * width + first : y * width + last]
         if kind == GREY:
-            _weave(grey, grey, grey, out)
+            weave(grey, grey, grey, out)
             continue
         _chroma_row(blue, rows, columns, down, across, y, first, count, sums, cb)
         _chroma_row(red, rows, columns, down, across, y, first, count, sums, cr)
-        _colours(grey, cb, cr, r, g, b)
-        _weave(r[:count], g, b, out)
+        convert_row(grey, cb, cr, r, g, b)
+        weave(r[:count], g, b, out)
 
 
 @kernel
@@ -101,7 +94,7 @@ def _reach(crop: NDArray[np.int32], sample: int, y: int) -> tuple[int, int]:
         top, left = np.int64(crop[view, sample, 0]), np.int64(crop[view, sample, 1])
         if top <= y < top + np.int64(crop[view, sample, 2]):
             first, last = min(first, left), max(last, left + np.int64(crop[view, sample, 3]))
-    return first, last
+    return int(first), int(last)
 
 
 @kernel
@@ -204,72 +197,3 @@ def _doubled_sums(
         three = np.int16(_THREE * middle[x])
         out[2 * x] = np.int16(np.int16(np.int16(np.int16(three + left[x]) + _EIGHT) >> 4) - _MIDDLE)
         out[2 * x + 1] = np.int16(np.int16(np.int16(np.int16(three + right[x]) + _SEVEN) >> 4) - _MIDDLE)
-
-
-@no_type_check  # numba and LLVM objects
-def _high_product(build, one, other):
-    """The upper half of a product of two 16-bit numbers; numba itself would multiply, and shift, 64 bits."""
-    wide = [build.sext(number, ir.IntType(32)) for number in (one, other)]
-    return build.trunc(build.ashr(build.mul(*wide), ir.Constant(ir.IntType(32), 16)), ir.IntType(16))
-
-
-@no_type_check
-def _rounded_product(build, chroma, weight):
-    """A product in 65536ths, a half rounded up: that of twice the number, rounded down, plus 1, halved."""
-    one = ir.Constant(ir.IntType(16), 1)
-    return build.ashr(build.add(_high_product(build, build.add(chroma, chroma), weight), one), one)
-
-
-@no_type_check
-@intrinsic
-def _rounded(context, chroma, weight):
-    """Returns chroma · weight / 65536, int16, a half rounded up."""
-    return types.int16(types.int16, types.int16), lambda context, build, types, given: _rounded_product(build, *given)
-
-
-@no_type_check
-@intrinsic
-def _green(context, cb, cr):
-    """Returns what is added to luma, int16: (-22554 Cb - 46802 Cr) / 65536, a half rounded up."""
-
-    def generate(context, build, signature, given):
-        cb, cr = given
-        of_cb, of_cr = ir.Constant(ir.IntType(16), -22554), ir.Constant(ir.IntType(16), 18734)
-        whole = build.add(_rounded_product(build, cb, of_cb), build.sub(_high_product(build, cr, of_cr), cr))
-        # The lower halves of the products, the rounding included, carry where their sum comes out smaller.
-        lower = build.mul(cb, of_cb)
-        carry = build.icmp_signed("<", build.add(lower, build.mul(cr, of_cr)), lower)
-        return build.add(whole, build.zext(carry, ir.IntType(16)))
-
-    return types.int16(types.int16, types.int16), generate
-
-
-@kernel
-def _clipped(value: np.int16) -> np.uint8:
-    """Returns the value, at least 0 and at most 255."""
-    return np.uint8(min(max(value, _ZERO), _TOP))
-
-
-@kernel
-def _colours(
-    luma: NDArray[np.uint8],
-    cb: NDArray[np.int16],
-    cr: NDArray[np.int16],
-    r: NDArray[np.uint8],
-    g: NDArray[np.uint8],
-    b: NDArray[np.uint8],
-) -> None:
-    """Converts a row of Y, Cb - 128 and Cr - 128 to red, green and blue."""
-    for x in range(luma.size):
-        r[x] = _clipped(np.int16(np.int16(luma[x]) + np.int16(cr[x] + _rounded(cr[x], _RED))))
-    for x in range(luma.size):
-        b[x] = _clipped(np.int16(np.int16(luma[x]) + np.int16(np.int16(cb[x] + cb[x]) + _rounded(cb[x], _BLUE))))
-    for x in range(luma.size):
-        g[x] = _clipped(np.int16(np.int16(luma[x]) + _green(cb[x], cr[x])))
-
-
-@kernel
-def _weave(r: NDArray[np.uint8], g: NDArray[np.uint8], b: NDArray[np.uint8], out: NDArray[np.uint8]) -> None:
-    """Writes rows of one colour each to a row of pixels."""
-    for x in range(r.size):
-        out[3 * x], out[3 * x + 1], out[3 * x + 2] = r[x], g[x], b[x]
