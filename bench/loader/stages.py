@@ -19,6 +19,7 @@ from PIL import Image
 from bench.arguments import STEP
 from bench.four_views import LABELED_VIEWS, PLANES, UNLABELED_VIEWS, beton, epoch_of, open_feed, orders
 from bench.loader import bars
+from bench.loader.converting import converting
 from bench.loader.further import Corpus, FurtherTable
 from bench.measure import Contestant, Measurement, Spread, measure
 from bench.report import Section
@@ -29,8 +30,7 @@ from pipelines.augment import compiled_policy, pillow, policy
 from pipelines.augment.operation_tables import operation_tables
 from pipelines.augment.ops import Op
 from pipelines.augment.policy import Plan
-from pipelines.beton.decode_and_cut import Stored, decode_and_cut
-from pipelines.beton.planes import planes_to_rgb
+from pipelines.beton.decode_and_cut import decode_and_cut
 from pipelines.beton.reader import open_beton
 from pipelines.order import Draws
 from pipelines.samples.listing import Listing
@@ -199,26 +199,14 @@ def _of_ffcv(name: str, groups: list[_Group], corpus: Corpus, opened: ExitStack)
     }
     if name == PLANES:
         whole = [np.stack([of.height * 0, of.height * 0, of.height, of.width], -1)[None] for of in stored]
-        works[CONVERT] = _converting(file.content, stored, [group.plain.crop for group in groups])
-        works[_WHOLE_PICTURES] = _converting(file.content, stored, whole)
+        works[CONVERT] = converting(file.content, stored, [group.plain.crop for group in groups])
+        works[_WHOLE_PICTURES] = converting(file.content, stored, whole)
     else:
         paths = [listing.path(index) for group in groups for index in group.draws.index.tolist()]
         decoding = DecodeOnly(paths, threads=1)
         opened.callback(decoding.close)
         works["decode"] = decoding.epoch
     return {stage: Contestant(stage, _counted(groups, work)) for stage, work in works.items()}
-
-
-def _converting(content: NDArray[np.uint8], stored: list[Stored], crops: list[NDArray[np.int32]]) -> Callable[[], None]:
-    """Returns what makes pixels of all images' planes, as far as their crops [v, n, 4] touch them."""
-    rgb = np.empty(3 * max(int((of.height.astype(np.int64) * of.width).max()) for of in stored), np.uint8)
-
-    def work() -> None:
-        for of, crop in zip(stored, crops, strict=True):
-            for at, (begin, length, height, width) in enumerate(zip(*(part.tolist() for part in of[:4]), strict=True)):
-                planes_to_rgb(content[begin : begin + length], of.kind[at], height, width, crop, at, rgb)
-
-    return work
 
 
 def _of_torchvision(groups: list[_Group], listing: Listing) -> dict[str, Contestant]:
