@@ -7,7 +7,6 @@ simulated device takes a batch every T ms by sleeping: from T slightly above the
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 
@@ -20,6 +19,8 @@ from bench.report import Section
 from bench.report.bars import Judged, verdict
 from bench.report.contents import Cells
 from bench.step.contestants import OurStep, Run, repeated
+from pipelines.beton import turbojpeg
+from pipelines.errors import MissingDependency
 from pipelines.samples.listing import Listing
 from pipelines.sources.feed import Feed
 from pipelines.views import TrainingViews
@@ -34,8 +35,12 @@ _EDGE = 4
 
 
 def pipeline() -> str:
-    """Returns the fastest pipeline that is installed."""
-    return "ffcv" if find_spec("ffcv") else "torchvision"
+    """Returns the fastest pipeline that can decode JPEGs here."""
+    try:
+        turbojpeg.library()
+    except MissingDependency:
+        return "torchvision"
+    return "ffcv"
 
 
 def open_sized(listing: Listing, root: Path, size: int, threads: int, steps: int | None = None) -> Feed:
