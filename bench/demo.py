@@ -118,7 +118,7 @@ def _trained_seconds(rows: list[dict[str, float]]) -> float:
 
 
 def _python(*words: object) -> None:
-    """Run a Python command from the repository's root; raises UserError with its output where it fails."""
+    """Runs a Python command from the repository's root; raises UserError with its output where it fails."""
     command = [sys.executable, *map(str, words)]
     alone = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=_ROOT, env=alone, capture_output=True, text=True, check=False)

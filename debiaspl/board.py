@@ -71,7 +71,7 @@ def _scalars(record: Record) -> Event:
 
 
 def _pictures_and_texts(path: Path, step: int) -> list[Any]:
-    """The events of a file that are no scalars, up to ``step``; as many as can be read."""
+    """Returns the events of a file that are no scalars, up to ``step``; as many as can be read."""
     from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
 
     found: list[Any] = []

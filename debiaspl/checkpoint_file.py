@@ -168,7 +168,7 @@ class Checkpoints:
             self.last.rename(older)
 
     def _older(self) -> list[tuple[int, Path]]:
-        """(steps, path) of the checkpoints before the last."""
+        """Returns (steps, path) of the checkpoints before the last."""
         if not self._folder.is_dir():
             return []
         found = ((_OLDER.fullmatch(path.name), path) for path in self._folder.iterdir())

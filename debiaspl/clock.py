@@ -23,15 +23,15 @@ class Clock(Protocol):
     """Is told of each step's turns; starts when it is made."""
 
     def asks(self) -> None:
-        """A batch is asked for."""
+        """Notes that a batch is asked for."""
         ...
 
     def begins(self) -> None:
-        """The batch is there, and its step begins."""
+        """Notes that the batch is there, and its step begins."""
         ...
 
     def ends(self) -> None:
-        """The step has ended; on a GPU it is queued to its end."""
+        """Notes that the step has ended; on a GPU it is queued to its end."""
         ...
 
     def lap(self) -> Callable[[], Lap]:

@@ -160,7 +160,7 @@ def _launched(environment: Mapping[str, str]) -> _Launched:
 
 
 def _whole(environment: Mapping[str, str], name: str, least: int) -> int:
-    """A variable's whole number from ``least`` on, which is also its default."""
+    """Returns a variable's whole number from ``least`` on, which is also its default."""
     text = environment.get(name, str(least))
     if not (text.isascii() and text.isdecimal() and int(text) >= least):
         raise _misfit(name, repr(text), f"which is no whole number from {least} on")

@@ -52,7 +52,7 @@ class Account(NamedTuple):
         )
 
     def left_groups(self) -> Counter[str]:
-        """How many tensors were left, by the part of their names at which they part from the trunk's."""
+        """Counts the tensors that were left, by the part of their names at which they part from the trunk's."""
         trunk = self.prefix.split(".")
         groups: Counter[str] = Counter()
         for name in self.left:
@@ -61,14 +61,14 @@ class Account(NamedTuple):
         return groups
 
     def write(self, path: Path, weights: str) -> None:
-        """Every name, as JSON."""
+        """Writes every name, as JSON."""
         content = {"weights": weights, **self._asdict()}
         with replacing(path) as building:
             building.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def import_weights(trunk: nn.Module, path: Path) -> Account:
-    """Fill ``trunk`` from a weights file, whatever floating-point type that has. Nothing in the file is executed.
+    """Fills ``trunk`` from a weights file, whatever floating-point type that has. Nothing in the file is executed.
 
     Raises WeightsError where the file is missing or unreadable, does not hold all of the trunk's weights in the right
     shapes, as finite floating-point numbers, or holds those of a deeper network (then the trunk is unchanged);
@@ -94,7 +94,7 @@ def import_weights(trunk: nn.Module, path: Path) -> Account:
 
 
 def _prefix(source: dict[str, Tensor], wanted: dict[str, Tensor]) -> tuple[str, str]:
-    """The prefix under which the file has most of the trunk's names, and why this one where there are several.
+    """Returns the prefix under which the file has most of the trunk's names, and why this one where there are several.
 
     Of several the trained network's is taken, by words in the prefixes, then the one that stands first.
     """
@@ -111,7 +111,7 @@ def _prefix(source: dict[str, Tensor], wanted: dict[str, Tensor]) -> tuple[str, 
 
 
 def _why(networks: list[str]) -> str:
-    """Why the first of these prefixes was taken."""
+    """Says why the first of these prefixes was taken."""
     first, others = networks[0], [f"{prefix}*" for prefix in networks[1:]]
     if _is_average(first):
         return "; ".join(["a moving average by its name", *([f"before {first_few(others, 3)}"] if others else [])])
@@ -131,12 +131,12 @@ def _is_average(prefix: str) -> bool:
 
 
 def _rank(prefix: str) -> int:
-    """A network's standing, best first: trained by its name, unknown, a moving average."""
+    """Returns a network's standing, best first: trained by its name, unknown, a moving average."""
     return 2 if _is_average(prefix) else 0 if _words(prefix) & _TRAINED else 1
 
 
 def _nonsense(pairs: dict[str, tuple[Tensor, Tensor]]) -> str:
-    """What is wrong with the values of (given, wanted) tensors, by the file's names, and what to do about it."""
+    """Says what is wrong with the values of (given, wanted) tensors, by the file's names, and what to do about it."""
     problems = {name: _wrong_values(given, wanted) for name, (given, wanted) in pairs.items()}
     first = next((problem for problem in problems.values() if problem), None)
     if first is None:
@@ -164,7 +164,7 @@ def _wrong_values(given: Tensor, wanted: Tensor) -> _Problem | None:
 
 
 def _misfit(source: dict[str, Tensor], wanted: dict[str, Tensor], prefix: str) -> str:
-    """Why the tensors under ``prefix`` are not the trunk's; empty where they are."""
+    """Says why the tensors under ``prefix`` are not the trunk's; empty where they are."""
     # Counters are absent from older files and do not matter.
     missing = [name for name in wanted if prefix + name not in source and not _is_counter(name)]
     wrong = [
@@ -188,7 +188,7 @@ def _misfit(source: dict[str, Tensor], wanted: dict[str, Tensor], prefix: str) -
 
 
 def _remedy(source: dict[str, Tensor]) -> str:
-    """What to set instead: our networks that the file does fit."""
+    """Says what to set instead: our networks that the file does fit."""
     fitting = []
     for arch, build in TRUNKS.items():
         with torch.device("meta"):

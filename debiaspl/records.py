@@ -79,7 +79,7 @@ def _line(record: Record) -> str:
 
 
 def _record(line: bytes) -> Record | None:
-    """The record of a line; None where it is damaged. Lines of the version before have neither checksum nor time."""
+    """Returns the record of a line; None where it is damaged. Older lines have neither checksum nor time."""
     try:
         content = json.loads(line)
         step, checksum = content.pop("step"), content.pop("crc32", None)

@@ -39,7 +39,7 @@ class Saver:
         self._writing = self._pool.submit(self._write, content, step)
 
     def tick(self) -> None:
-        """Called after each step: reports what the background has met, and tries again where the time has come."""
+        """Reports what the background has met, and tries again where the time has come; called after each step."""
         self._settle(wait=False)
         if self._refused is not None and not self.busy and time.monotonic() >= self._retry_at:
             self._writing = self._pool.submit(self._write, *self._refused)
@@ -85,7 +85,7 @@ class Saver:
             self._say(f"{self._sentence(error)} Training goes on; the next try is in {RETRY_SECONDS:.0f} s.")
 
     def _sentence(self, error: OSError) -> str:
-        """What could not be written and why, with the space that there is and that it takes."""
+        """Says what could not be written and why, with the space that there is and that it takes."""
         path = self._checkpoints.last
         space = ""
         for folder in path.parents:

@@ -18,7 +18,7 @@ class WeightsError(UserError):
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The file's tensors by name; those in tables within tables by the dotted path to them.
+    """Returns the file's tensors by name; those in tables within tables by the dotted path to them.
 
     Raises WeightsError where it is missing, unreadable or damaged, or holds anything but tensors and plain values;
     MissingDependency for a .safetensors file without that package.

@@ -156,7 +156,7 @@ def batches(count: int, size: int) -> list[slice]:
 
 
 def _rgb(path: Path) -> Image.Image | None:
-    """None, and a line on stderr, where the file cannot be decoded: it keeps its row, as training expects."""
+    """Returns None, and says so on stderr, where the file cannot be decoded: it keeps its row, as training expects."""
     try:
         return pillow.decode(path)
     except OSError as error:

@@ -108,7 +108,7 @@ def _build(root: Path, labels_per_class: int, imbalance: float, val_per_class: i
 
 
 def _write_jpeg(path: Path, digit: NDArray[np.float64], side: int) -> None:
-    """An 8 × 8 scan with grey levels 0..16 as a ``side`` × ``side`` RGB JPEG."""
+    """Writes an 8 × 8 scan with grey levels 0..16 as a ``side`` × ``side`` RGB JPEG."""
     grey = Image.fromarray(np.rint(digit * (255 / 16)).astype(np.uint8))
     grey.resize((side, side), Image.Resampling.BICUBIC).convert("RGB").save(path, quality=95)
 

@@ -147,7 +147,7 @@ _PLANS = {"percent": _percent, "per-class": _per_class, "long-tail": _long_tail,
 
 
 def _guesses(paths: list[Path], listing: Listing) -> ClipTargets:
-    """Label and confidence of every image that the files speak of. True labels are not looked at."""
+    """Returns label and confidence of every image that the files speak of. True labels are not looked at."""
     result = ClipTargets(np.full(len(listing), UNKNOWN, np.int64), np.zeros(len(listing), np.float32))
     for path, name in zip(paths, map(readable, paths), strict=True):
         if path.suffix == ".csv":
@@ -165,7 +165,7 @@ def _guesses(paths: list[Path], listing: Listing) -> ClipTargets:
 
 
 def _csv(index: NDArray[np.int64], guesses: ClipTargets | None) -> bytes:
-    """The published format."""
+    """Returns the published format."""
     text = io.StringIO()
     if guesses is None:
         text.write("Index\n")
@@ -178,7 +178,7 @@ def _csv(index: NDArray[np.int64], guesses: ClipTargets | None) -> bytes:
 
 
 def _write(out: Path, given: argparse.Namespace, listing: Listing, plan: Plan) -> None:
-    """The index files, the listing's names, then the split file. Raises DataError rather than replace other content."""
+    """Writes index files, names of the listing, the split file. Raises DataError rather than replace other content."""
     for part, index in zip(("labeled", "unlabeled"), plan.chosen, strict=True):
         if not len(index):
             raise DataError(f"No image is {part} by this rule; choose another number or threshold.")
@@ -208,7 +208,7 @@ def _write(out: Path, given: argparse.Namespace, listing: Listing, plan: Plan) -
 
 
 def _rule(given: argparse.Namespace, listing: Listing) -> dict[str, Any]:
-    """What the files follow from, beside the listing."""
+    """Returns what the files follow from, beside the listing."""
     ignored = ("data", "out", "name", "force", "predictions")
     parameters = {name: value for name, value in vars(given).items() if name not in ignored}
     rule = {name: str(value) if isinstance(value, Fraction) else value for name, value in parameters.items()}
@@ -216,7 +216,7 @@ def _rule(given: argparse.Namespace, listing: Listing) -> dict[str, Any]:
 
 
 def _command(given: argparse.Namespace) -> str:
-    """The command that makes these files again, but for --data and --out, which differ between machines."""
+    """Returns the command that makes these files again, but for --data and --out, which differ between machines."""
     words = ["python", "tools/make_splits.py", given.rule]
     for name, value in vars(given).items():
         if name in ("percent", "count", "threshold"):
@@ -231,7 +231,7 @@ def _command(given: argparse.Namespace) -> str:
 
 
 def _table(listing: Listing, plan: Plan) -> Table:
-    """Files with their counts, in all and per class."""
+    """Prints the files with their counts, in all and per class."""
     table = Table(title=f"{len(listing)} images of {len(listing.classes)} classes")
     for column in ("file", "images", "per class"):
         table.add_column(column, justify="left" if column == "file" else "right", overflow="fold")

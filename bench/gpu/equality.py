@@ -50,7 +50,7 @@ def run(findings: Findings, settings: Settings) -> None:
 
 
 def _compare_operations(findings: Findings, device: str, side: int) -> None:
-    """Every operation at every signed level, as the first and as the second of two draws."""
+    """Compares every operation at every signed level, as the first and as the second of two draws."""
     levels = [*range(-ops.LEVELS, 0), *range(1, ops.LEVELS + 1)]
     drawn = np.array([(op, level) for op in Op for level in levels])
     twice = np.stack([drawn, np.roll(drawn, 5, axis=0)], axis=-1)  # [views, op or level, draw]

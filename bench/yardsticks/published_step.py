@@ -113,7 +113,7 @@ class PublishedStep:
         return Teaching(targets, masks, probability)
 
     def _count(self, probability: Float[Tensor, "u c"], target: Int64[Tensor, "u"], mask: Float[Tensor, "u"]) -> None:
-        """How often each class is chosen: raw or debiased × all or above the threshold."""
+        """Counts how often each class is chosen: raw or debiased × all or above the threshold."""
         counts, classes = self._state.pseudo_labels, probability.shape[1]
         confidence, raw = probability.max(dim=1)
         chosen = (raw, raw[confidence >= self._science.threshold]), (target, target[mask == 1])
@@ -122,7 +122,7 @@ class PublishedStep:
                 counts[row, column] += torch.bincount(labels, minlength=classes)
 
     def _move_phat(self, means: list[Float[Tensor, "c"]]) -> None:
-        """Step 2: from raw probabilities; every group's own p̂, or one p̂ from the mean over the groups."""
+        """Moves p̂ (step 2) by raw probabilities; every group's own p̂, or one p̂ from the mean over the groups."""
         phat, momentum = self._state.phat, self._science.phat_momentum
         if len(phat) == 1:
             means = [torch.stack(means).mean(0)]
@@ -163,7 +163,7 @@ class PublishedStep:
         }
 
     def _clip(self, images: Images, teaching: Teaching, margined: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """Step 5: the loss on CLIP's labels where CLIP is sure and no mask fired, and the share of such samples."""
+        """Returns step 5: the loss on CLIP's labels where it is sure and no mask fired, and the share of these."""
         assert self._tables.clip_label is not None
         assert self._tables.clip_confidence is not None
         label = self._tables.clip_label[images.unlabeled_index].clamp(min=0)  # -1: none, and its confidence is 0
@@ -176,7 +176,7 @@ class PublishedStep:
 
     @torch.no_grad()
     def _average(self) -> None:
-        """Step 9: e ← m·e + (1 − m)·student, a tensor at a time."""
+        """Moves the teacher (step 9): e ← m·e + (1 − m)·student, a tensor at a time."""
         momentum, average = self._science.ema, self._state.teacher.state_dict()
         for name, value in self._state.student.state_dict().items():
             if value.is_floating_point():
@@ -204,7 +204,7 @@ def normalised(batch: Batch, dtype: torch.dtype = torch.float32) -> Images:
 
 
 def _logits(model: nn.Module, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n c"]:
-    """The classifier's parts one by one, for images that are normalised already."""
+    """Returns the logits by the classifier's parts one by one, for images that are normalised already."""
     trunk, dropout, head = (model.get_submodule(name) for name in ("trunk", "dropout", "head"))
     return head(dropout(trunk(images)))
 
@@ -214,7 +214,7 @@ def _log(phat: Float[Tensor, "c"]) -> Float[Tensor, "c"]:
 
 
 def _cld(student: Float[Tensor, "u c"], teacher: Float[Tensor, "u c"], science: Science) -> Float[Tensor, ""]:
-    """Step 7, class by class: the student's probabilities against the mean teacher probability of every group."""
+    """Returns step 7, by class: the student's probabilities against the mean teacher probability of every group."""
     least = science.objective.cld_assignment == "argmin"
     assigned = teacher.argmin(dim=1) if least else teacher.argmax(dim=1)
     centroids = torch.zeros(teacher.shape[1], teacher.shape[1], dtype=teacher.dtype, device=teacher.device)

@@ -110,7 +110,7 @@ def _draw_crop(key: np.uint64, height: float, width: float, crops: _Crops, box: 
 
 @kernel
 def _exp(x: float) -> float:
-    """The sum that ``policy`` has for e**x."""
+    """Returns the sum that ``policy`` has for e**x."""
     result = 1.0
     for k in range(24, 0, -1):
         result = 1.0 + x * result / k
@@ -119,13 +119,13 @@ def _exp(x: float) -> float:
 
 @kernel
 def _uniform(key: np.uint64, draw: int) -> float:
-    """``keyed_random.uniform`` of the key's words and the number of the draw."""
+    """Returns ``keyed_random.uniform`` of the key's words and the number of the draw."""
     return np.float64(_with_word(key, np.uint64(draw)) >> np.uint64(11)) * _UNIT
 
 
 @kernel
 def _with_word(state: np.uint64, word: np.uint64) -> np.uint64:
-    """``keyed_random.bits``, one word further; everything is 64 bits wide and wraps."""
+    """Returns ``keyed_random.bits``, one word further; everything is 64 bits wide and wraps."""
     state = state + (word + np.uint64(1)) * GOLDEN
     state = (state ^ (state >> np.uint64(30))) * MIX_1
     state = (state ^ (state >> np.uint64(27))) * MIX_2

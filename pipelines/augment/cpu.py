@@ -21,7 +21,7 @@ from pipelines.augment.resize import resize_into, scratch_bytes
 
 
 def compiled(plan: Plan) -> Plan:
-    """``plan`` with C-ordered arrays, the one layout for which the functions here get compiled."""
+    """Returns ``plan`` with C-ordered arrays, the one layout for which the functions here get compiled."""
     arrays: dict[str, Any] = {
         name: np.ascontiguousarray(part) for name, part in plan._asdict().items() if name != "size"
     }
@@ -30,7 +30,7 @@ def compiled(plan: Plan) -> Plan:
 
 @kernel
 def scratch_size(plan: Plan) -> int:
-    """Bytes of scratch that any image of ``plan`` needs: one picture between two passes and one finished view."""
+    """Returns the bytes of scratch that images of ``plan`` need: a picture between two passes, a finished view."""
     return scratch_bytes(plan.crop, plan.size) + 3 * plan.size * plan.size
 
 
@@ -44,7 +44,7 @@ def execute_view(
     scratch: NDArray[np.uint8],
     out: NDArray[np.uint8],
 ) -> None:
-    """One view of the plan's ``sample``-th image into out [size, size, 3]; its crop must lie within the image."""
+    """Writes one view of the plan's ``sample``-th image into out [size, size, 3]; its crop lies within the image."""
     crop, resized, window = plan.crop[view, sample], plan.resized[view, sample], plan.window[view, sample]
     finished = 3 * plan.size * plan.size
     resize_into(image, crop, resized, window, plan.flip[view, sample], scratch[finished:], out)
@@ -61,7 +61,7 @@ def execute_image(
     scratch: NDArray[np.uint8],
     out: NDArray[np.uint8],
 ) -> None:
-    """All views of the plan's ``sample``-th image into out[:, sample]."""
+    """Writes all views of the plan's ``sample``-th image into out[:, sample]."""
     for view in range(plan.crop.shape[0]):
         execute_view(image, plan, view, sample, tables, scratch, out[view, sample])
 
@@ -75,14 +75,14 @@ def _augment_every(
     first: int,
     stride: int,
 ) -> None:
-    """One thread's share of ``augment_batch``, over views first, first + stride, … of pixels [views, h, w, 3]."""
+    """Does one thread's share of ``augment_batch``, over views first, first + stride, … of pixels [views, h, w, 3]."""
     spare = np.empty(pixels.shape[1:], np.uint8)
     for view in range(first, pixels.shape[0], stride):
         augment(pixels[view], op[view], level[view], tables, spare)
 
 
 def execute(image: NDArray[np.uint8], plan: Plan, sample: int) -> NDArray[np.uint8]:
-    """The views [v, size, size, 3] that ``plan`` wants of its ``sample``-th image [H, W, 3], as ``pillow.execute``."""
+    """Returns the views [v, size, size, 3] of the ``sample``-th image [H, W, 3] of ``plan``, as ``pillow.execute``."""
     image, plan = np.array(image, order="C"), compiled(plan)  # writable and in C order, whatever it was
     out = np.empty((len(plan.crop), plan.size, plan.size, 3), np.uint8)
     scratch = np.empty(scratch_size(plan), np.uint8)
@@ -92,7 +92,7 @@ def execute(image: NDArray[np.uint8], plan: Plan, sample: int) -> NDArray[np.uin
 
 
 def execute_each(images: Sequence[NDArray[np.uint8]], plan: Plan, threads: int, out: NDArray[np.uint8]) -> None:
-    """All views of n images, each [H, W, 3] in C order, into out [v, n, size, size, 3]."""
+    """Writes all views of n images, each [H, W, 3] in C order, into out [v, n, size, size, 3]."""
     plan, table = compiled(plan), operation_tables(plan.size, plan.size)
 
     def share(first: int) -> None:
@@ -104,7 +104,7 @@ def execute_each(images: Sequence[NDArray[np.uint8]], plan: Plan, threads: int, 
 
 
 def augment_batch(pixels: NDArray[np.uint8], op: NDArray[np.uint8], level: NDArray[np.int8], threads: int) -> None:
-    """Apply RandAugment op and level [v, n, k] to views [v, n, h, w, 3], cut and mirrored already, in place."""
+    """Applies RandAugment op and level [v, n, k] to views [v, n, h, w, 3], cut and mirrored already, in place."""
     height, width = pixels.shape[2:4]
     if not pixels.flags.c_contiguous:
         raise ValueError(f"Views are changed in place and must be C-contiguous (got strides {pixels.strides}).")
@@ -115,7 +115,7 @@ def augment_batch(pixels: NDArray[np.uint8], op: NDArray[np.uint8], level: NDArr
 
 
 def _share_out(work: Callable[[int], None], threads: int) -> None:
-    """work(0) … work(threads - 1), each on a thread of its own.
+    """Runs work(0) … work(threads - 1), each on a thread of its own.
 
     Plain threads and kernels that release the lock, not numba's parallel loops: their number is global state, and one
     of numba's thread pools ends the process when two Python threads (two sources) start loops at the same time.

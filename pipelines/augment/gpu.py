@@ -53,7 +53,7 @@ def augment_batch(
     level: NDArray[np.int8],
     run: Callable[[Tensor, Parameters], Tensor] | None = None,
 ) -> UInt8[Tensor, "*views h w 3"]:
-    """Views [(v,) n, h, w, 3] after RandAugment's op and level [(v,) n, k], on their device and its current stream.
+    """Returns the views [(v,) n, h, w, 3] after RandAugment's op and level [(v,) n, k], made on their current stream.
 
     ``run`` is ``apply`` or what a compiler made of it. The result is a new tensor: a gather cannot run in place, and a
     function without side effects is what compiles.
@@ -64,7 +64,7 @@ def augment_batch(
 
 
 def parameters(op: NDArray[np.uint8], level: NDArray[np.int8], height: int, width: int) -> Parameters:
-    """The parameters, on the host, of op and signed level [..., k] for views of ``height`` × ``width`` pixels."""
+    """Returns the parameters, on the host, of op and signed level [..., k] for views [height, width]."""
     if max(height, width) > _LONGEST_SIDE:
         raise ValueError(
             f"Views have at most {_LONGEST_SIDE} pixels a side (got {height} × {width}); cut smaller ones."
@@ -86,7 +86,7 @@ def parameters(op: NDArray[np.uint8], level: NDArray[np.int8], height: int, widt
 
 
 def _halves(x: NDArray[Any]) -> NDArray[Any]:
-    """[..., 2] two float32 or float64 numbers whose sum is x ≥ 0, each with room for eight more bits.
+    """Returns [..., 2], two float32 or float64 numbers whose sum is x ≥ 0, each with room for eight more bits.
 
     Their products with a value of -255 … 255 are exact, so that the sum of the two products is x times the value,
     rounded once: the same with and without fusion, and no product is left that could be fused with what comes next.
@@ -98,14 +98,14 @@ def _halves(x: NDArray[Any]) -> NDArray[Any]:
 
 
 def upload(host: Parameters, device: torch.device) -> Parameters:
-    """The parameters on ``device``; the host does not wait for the copies."""
+    """Returns the parameters on ``device``; the host does not wait for the copies."""
     if device.type == "cuda":  # pinned memory is reused only once its copy is done: torch sees to that
         return Parameters(*(part.pin_memory().to(device, non_blocking=True) for part in host))
     return Parameters(*(part.to(device) for part in host))
 
 
 def apply(pixels: UInt8[Tensor, "n h w 3"], on_device: Parameters) -> UInt8[Tensor, "n h w 3"]:
-    """The views after all draws; ``on_device`` lies where they do."""
+    """Returns the views after all draws; ``on_device`` lies where they do."""
     op, affine, point, factor, stretch = on_device
     assert pixels.numel() < 2**31, "Indices are int32: split the batch."
     for draw in range(len(op)):
@@ -116,7 +116,7 @@ def apply(pixels: UInt8[Tensor, "n h w 3"], on_device: Parameters) -> UInt8[Tens
 
 
 def _stored(tensor: Tensor) -> Tensor:
-    """The same tensor; a compiler has to compute it once and store it, instead of anew for each pixel that reads it."""
+    """Returns the same tensor; a compiler has to store it, not compute it anew for each pixel that reads it."""
     return tensor.as_strided(tensor.shape, tensor.stride())
 
 
@@ -125,7 +125,7 @@ def _count(to: int, like: Tensor) -> Int32[Tensor, "to"]:
 
 
 def _moved(pixels: UInt8[Tensor, "n h w 3"], affine: Int32[Tensor, "n 6"]) -> UInt8[Tensor, "n h w 3"]:
-    """The nearest source pixel of every pixel, black outside."""
+    """Returns the nearest source pixel of every pixel, black outside."""
     n, h, w, _ = pixels.shape
     a, b, c, d, e, f = affine[..., None, None].unbind(1)
     x, y, view = _count(w, pixels), _count(h, pixels)[:, None], _count(n, pixels)[:, None, None]
@@ -138,13 +138,13 @@ def _moved(pixels: UInt8[Tensor, "n h w 3"], affine: Int32[Tensor, "n 6"]) -> UI
 
 
 def _slots(pixels: UInt8[Tensor, "n h w 3"]) -> Int32[Tensor, "values"]:
-    """Where every value's entry lies in n · 3 tables of 256 entries."""
+    """Returns where every value's entry lies in n · 3 tables of 256 entries."""
     table = _count(3 * len(pixels), pixels).reshape(-1, 1, 1, 3)
     return (256 * table + pixels).reshape(-1)
 
 
 def _look_up(pixels: UInt8[Tensor, "n h w 3"], tables: UInt8[Tensor, "n 3 256"]) -> UInt8[Tensor, "n h w 3"]:
-    """Every value's entry in its view's and channel's table."""
+    """Returns every value's entry in its view's and channel's table."""
     return tables.reshape(-1).index_select(0, _slots(pixels)).reshape(pixels.shape)
 
 
@@ -154,7 +154,7 @@ def _tables(
     point: UInt8[Tensor, "n 256"],
     stretch: Float64[Tensor, "256 2"],
 ) -> UInt8[Tensor, "n 3 256"]:
-    """The new value of each value, by view and channel."""
+    """Returns the new value of each value, by view and channel."""
     # Counted in any order: sums of integers do not depend on it. (Told to be deterministic, torch sorts first: slower.)
     slots = _slots(pixels)
     one = torch.ones((), dtype=torch.int32, device=pixels.device).expand(slots.shape)
@@ -166,7 +166,7 @@ def _tables(
 
 
 def _stretched(histogram: Int32[Tensor, "n 3 256"], stretch: Float64[Tensor, "256 2"]) -> UInt8[Tensor, "n 3 256"]:
-    """AutoContrast: each channel's lowest value to 0 and its highest to 255.
+    """Returns AutoContrast's table: each channel's lowest value to 0 and its highest to 255.
 
     Pillow computes value · scale - lowest · scale in float64 and truncates, and where the result should be whole, 255
     above all, float64 decides which byte comes out. A few thousand numbers.
@@ -181,7 +181,7 @@ def _stretched(histogram: Int32[Tensor, "n 3 256"], stretch: Float64[Tensor, "25
 
 
 def _equalized(histogram: Int32[Tensor, "n 3 256"], area: int) -> UInt8[Tensor, "n 3 256"]:
-    """Equalize: the values of each channel, ``area`` in all, as evenly frequent as a table can make them."""
+    """Equalizes: the values of each channel, ``area`` in all, as evenly frequent as a table can make them."""
     value = _count(256, histogram)
     high = torch.where(histogram > 0, value, 0).amax(-1, keepdim=True)
     step = (area - torch.where(value == high, histogram, 0).sum(-1, keepdim=True, dtype=torch.int32)) // 255
@@ -191,7 +191,7 @@ def _equalized(histogram: Int32[Tensor, "n 3 256"], area: int) -> UInt8[Tensor, 
 
 
 def _base(pixels: UInt8[Tensor, "n h w 3"], op: UInt8[Tensor, "n"]) -> Int16[Tensor, "n h w 3"]:
-    """What is blended with: each pixel's grey for Color, the view's mean grey for Contrast, else the smoothed view."""
+    """Returns a blend's base: the pixel's grey for Color, the view's mean grey for Contrast, else the view smoothed."""
     op = op[:, None, None, None]
     grey = _grey(pixels)
     area = grey[0].numel()
@@ -205,7 +205,7 @@ def _blend(
     base: Int16[Tensor, "n h w 3"],
     factor: Float32[Tensor, "n 2"],
 ) -> UInt8[Tensor, "n h w 3"]:
-    """From the base (factor 0) to the pixels (1) and beyond, clipped, truncated.
+    """Blends from the base (factor 0) to the pixels (1) and beyond, clipped, truncated.
 
     Factor 1 gives the pixels back whatever the base: that is how all operations pass that blend nothing.
     """
@@ -216,13 +216,13 @@ def _blend(
 
 
 def _grey(pixels: UInt8[Tensor, "n h w 3"]) -> Int16[Tensor, "n h w 1"]:
-    """The luma of every pixel, 0 … 255."""
+    """Returns the luma of every pixel, 0 … 255."""
     red, green, blue = pixels.to(torch.int32).split(1, dim=-1)
     return ((19595 * red + 38470 * green + 7471 * blue + 32768) >> 16).to(torch.int16)
 
 
 def _smoothed(pixels: UInt8[Tensor, "n h w 3"]) -> Int16[Tensor, "n h w 3"]:
-    """The 3 × 3 mean whose centre weighs 5 of 13, rounded; the border stays."""
+    """Returns the 3 × 3 mean whose centre weighs 5 of 13, rounded; the border stays."""
     _, h, w, _ = pixels.shape
     value = pixels.to(torch.int16)
     total = 4 * value
@@ -234,6 +234,6 @@ def _smoothed(pixels: UInt8[Tensor, "n h w 3"]) -> Int16[Tensor, "n h w 3"]:
 
 
 def _inner(side: int, like: Tensor) -> Bool[Tensor, "side"]:
-    """Which of the positions 0 … side - 1 have two neighbours."""
+    """Says which of the positions 0 … side - 1 have two neighbours."""
     at = _count(side, like)
     return (at > 0) & (at < side - 1)

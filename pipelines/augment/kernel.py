@@ -30,7 +30,7 @@ _DIGEST = hashlib.sha256().digest_size
 
 
 def kernel(function: Callable[..., Any]) -> Any:
-    """The decorated function, compiled on its first call or loaded from the cache (see ``folders``)."""
+    """Returns the decorated function, compiled on its first call or loaded from the cache (see ``folders``)."""
     # Under pytest the functions of this package are wrapped in run-time type checks, which numba cannot compile.
     plain = inspect.unwrap(function)
     compiled: Any = numba.njit(nogil=True)(plain)
@@ -70,7 +70,7 @@ def folders() -> list[Path]:
 
 @cache
 def sources_digest() -> bytes:
-    """A digest of every Python file of the package, and of the versions of numba and Python."""
+    """Returns a digest of every Python file of the package, and of the versions of numba and Python."""
     digest = hashlib.sha256(f"{numba.__version__} {sys.version}".encode())
     for path in sorted(_PACKAGE.rglob("*.py")):
         digest.update(hashlib.sha256(path.read_bytes()).digest())
@@ -94,7 +94,7 @@ class KernelCache(_Cache):
         return str(folders()[0])
 
     def load_overload(self, sig: Any, target_context: Any) -> CompileResult | None:
-        """The code compiled for the signature ``sig``; None where there is none, or none that can be trusted."""
+        """Returns the code compiled for the signature ``sig``; None where there is none that can be trusted."""
         target_context.refresh()
         name, purpose = self._entry(sig, target_context.codegen())
         for folder in folders():
@@ -105,7 +105,7 @@ class KernelCache(_Cache):
         return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
-        """Keep the code ``data`` of the signature ``sig``; where no folder can be written, the run goes on without."""
+        """Keeps the code ``data`` of the signature ``sig``; where no folder can be written, the run goes on without."""
         assert not data.library.has_dynamic_globals, f"{self._name} holds addresses of this process"
         name, purpose = self._entry(sig, data.codegen)
         code = dumps(data._reduce())
@@ -117,18 +117,18 @@ class KernelCache(_Cache):
                 return
 
     def _entry(self, sig: Any, codegen: Any) -> tuple[str, bytes]:
-        """The file's name, and what it is for: the kernel, its signature and the processor."""
+        """Returns the file's name, and what it is for: the kernel, its signature and the processor."""
         purpose = f"{self._name} {sig} {codegen.magic_tuple()}".encode()
         return f"{self._name}-{hashlib.sha256(purpose).hexdigest()[:16]}.{sys.implementation.cache_tag}.nbc", purpose
 
     def enable(self) -> None:
-        """Nothing to do: the cache is always on."""
+        """Does nothing: the cache is always on."""
 
     def disable(self) -> None:
-        """Nothing to do: the cache is always on."""
+        """Does nothing: the cache is always on."""
 
     def flush(self) -> None:
-        """Nothing to do: a file that does not fit the sources is replaced."""
+        """Does nothing: a file that does not fit the sources is replaced."""
 
 
 def _digest(purpose: bytes, code: bytes) -> bytes:

@@ -46,7 +46,7 @@ def operation_tables(height: int, width: int) -> OperationTables:
 
 
 def _matrix(op: Op, u: float, height: int, width: int) -> tuple[float, ...]:
-    """Output pixel → source pixel as (a, b, c, d, e, f); zeros where ``op`` moves nothing."""
+    """Returns output pixel → source pixel as (a, b, c, d, e, f); zeros where ``op`` moves nothing."""
     match op:
         case Op.ShearX:
             return 1.0, u, 0.0, 0.0, 1.0, 0.0
@@ -67,6 +67,6 @@ def _matrix(op: Op, u: float, height: int, width: int) -> tuple[float, ...]:
 
 
 def _fixed_point(matrix: tuple[float, ...]) -> list[int]:
-    """16.16 entries; the offsets belong to the centre of output pixel (0, 0)."""
+    """Returns 16.16 entries; the offsets belong to the centre of output pixel (0, 0)."""
     a, b, c, d, e, f = matrix
     return [floor(x * ONE + 0.5) for x in (a, b, c + a * 0.5 + b * 0.5, d, e, f + d * 0.5 + e * 0.5)]

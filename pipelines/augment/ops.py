@@ -61,7 +61,7 @@ SCALES: dict[Op, Scale] = {
 
 
 def value(op: Op, level: int) -> float:
-    """The operation's value at a signed ``level`` (±1..±9); the sign counts only where the operation has one.
+    """Returns the operation's value at a signed ``level`` (±1..±9); the sign counts only where the operation has one.
 
     Returns 0.0 for operations without a value; degrees for Rotate, bits for Posterize, a share of the side for
     Translate, grey levels for Solarize(Add), Pillow's enhancement factor or shear otherwise.

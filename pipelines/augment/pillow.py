@@ -13,7 +13,7 @@ from pipelines.augment.policy import Plan
 
 
 def decode(path: Path) -> Image.Image:
-    """The RGB image at ``path``, as torchvision's default loader gives it (EXIF rotation ignored).
+    """Returns the RGB image at ``path``, as torchvision's default loader gives it (EXIF rotation ignored).
 
     Raises OSError where the file cannot be read or is not an image.
     """
@@ -34,7 +34,7 @@ def decode_content(content: bytes) -> Image.Image:
 
 
 def execute(image: Image.Image, plan: Plan, sample: int) -> NDArray[np.uint8]:
-    """The views [v, size, size, 3] that ``plan`` wants of its ``sample``-th image."""
+    """Returns the views [v, size, size, 3] that ``plan`` wants of its ``sample``-th image."""
     return np.stack([np.asarray(_view(image, plan, view, sample)) for view in range(len(plan.crop))])
 
 
@@ -53,7 +53,7 @@ def _view(image: Image.Image, plan: Plan, view: int, sample: int) -> Image.Image
 
 
 def apply(op: Op, level: int, image: Image.Image) -> Image.Image:
-    """One RandAugment operation at a signed level (±1..±9) on an RGB image."""
+    """Applies one RandAugment operation at a signed level (±1..±9) on an RGB image."""
     u = ops.value(op, level)
     match op:
         case Op.AutoContrast:

@@ -103,7 +103,7 @@ def _evaluation_plan(views: EvaluationView, heights: NDArray[np.int32], widths: 
 def _random_resized_crops(
     views: TrainingViews, drawn: NDArray[np.float64], heights: NDArray[np.int32], widths: NDArray[np.int32]
 ) -> NDArray[np.int32]:
-    """[v, n, 4] boxes from uniform draws [v, n, 40], after torchvision's RandomResizedCrop.get_params."""
+    """Returns [v, n, 4] boxes from uniform draws [v, n, 40], after torchvision's RandomResizedCrop.get_params."""
     area_share, aspect, top, left = np.moveaxis(drawn.reshape(*drawn.shape[:2], TRIES, 4), -1, 0)
     full_h, full_w = heights.astype(np.float64)[None, :, None], widths.astype(np.float64)[None, :, None]
     low, high = views.scale
@@ -129,14 +129,14 @@ def _random_resized_crops(
 def _centre_crops(
     ratio: tuple[float, float], heights: NDArray[np.float64], widths: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """[n, 4] the largest centred boxes whose width over height lies within ``ratio``."""
+    """Returns [n, 4], the largest centred boxes whose width over height lies within ``ratio``."""
     box_w = np.minimum(widths, np.rint(heights * ratio[1]))
     box_h = np.minimum(heights, np.rint(widths / ratio[0]))
     return np.stack([(heights - box_h) // 2, (widths - box_w) // 2, box_h, box_w], axis=-1)
 
 
 def _exp(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """e**x by its series, |x| ≤ 2 to 1e-13 relative: only sums and products, so the same bits on every machine.
+    """Returns e**x by its series, |x| ≤ 2 to 1e-13 relative: only sums and products, so the same bits on every machine.
 
     np.exp's last bit depends on the processor's vector units, and a box edge sometimes on that bit.
     """

@@ -27,7 +27,7 @@ def augment(
     tables: OperationTables,
     spare: NDArray[np.uint8],
 ) -> None:
-    """Apply the operations op [k] at signed levels [k] to ``view``, in order; ``spare`` is as large, for scratch."""
+    """Applies the operations op [k] at signed levels [k] to ``view``, in order; ``spare`` is as large, for scratch."""
     for k in range(op.size):
         which, at = np.int64(op[k]), np.int64(level[k]) + _LEVELS
         if which == _IDENTITY:
@@ -54,14 +54,14 @@ def augment(
 
 @kernel
 def _copy(source: NDArray[np.uint8], target: NDArray[np.uint8]) -> None:
-    """target[:] = source, both flat: numba's slice assignment takes 15 times as long as this loop (a memcpy)."""
+    """Does target[:] = source, both flat: numba's slice assignment takes 15 times as long as this loop (a memcpy)."""
     for j in range(source.size):
         target[j] = source[j]
 
 
 @kernel
 def _look_up(table: NDArray[np.uint8], view: NDArray[np.uint8]) -> None:
-    """Replace every value by its entry in table [3, 256]."""
+    """Replaces every value by its entry in table [3, 256]."""
     red, green, blue = table[0], table[1], table[2]
     flat = view.reshape(-1, 3)
     for i in range(flat.shape[0]):
@@ -84,7 +84,7 @@ def _histogram(view: NDArray[np.uint8]) -> NDArray[np.int32]:
 
 @kernel
 def _stretched(histogram: NDArray[np.int32]) -> NDArray[np.uint8]:
-    """AutoContrast: each channel's lowest value to 0 and its highest to 255."""
+    """Stretches (AutoContrast): each channel's lowest value to 0 and its highest to 255."""
     table = np.empty((3, 256), np.uint8)
     for channel in range(3):
         used = np.flatnonzero(histogram[channel])
@@ -98,7 +98,7 @@ def _stretched(histogram: NDArray[np.int32]) -> NDArray[np.uint8]:
 
 @kernel
 def _equalized(histogram: NDArray[np.int32]) -> NDArray[np.uint8]:
-    """Equalize: each channel's values as evenly frequent as a table can make them."""
+    """Equalizes: each channel's values as evenly frequent as a table can make them."""
     table = np.empty((3, 256), np.uint8)
     for channel in range(3):
         used = np.flatnonzero(histogram[channel])
@@ -112,7 +112,7 @@ def _equalized(histogram: NDArray[np.int32]) -> NDArray[np.uint8]:
 
 @kernel
 def _contrasted(mean: int, factor: np.float32) -> NDArray[np.uint8]:
-    """Contrast: blend with the mean grey value."""
+    """Changes the contrast: blends with the mean grey value."""
     table = np.empty((3, 256), np.uint8)
     for value in range(256):
         table[:, value] = _blend(mean, value, factor)
@@ -121,21 +121,21 @@ def _contrasted(mean: int, factor: np.float32) -> NDArray[np.uint8]:
 
 @kernel
 def _grey(red: int, green: int, blue: int) -> np.int32:
-    """The luma of a pixel, 0..255."""
+    """Returns the luma of a pixel, 0..255."""
     weighted = np.int32(19595) * np.int32(red) + np.int32(38470) * np.int32(green) + np.int32(7471) * np.int32(blue)
     return (weighted + np.int32(32768)) >> np.int32(16)
 
 
 @kernel
 def _blend(base: int, value: int, factor: np.float32) -> np.uint8:
-    """From ``base`` (factor 0) to ``value`` (1) and beyond, clipped, truncated; float32, because the bytes show it."""
+    """Blends from ``base`` (factor 0) to ``value`` (1) and beyond, clipped, truncated; in float32, as Pillow does."""
     mixed = np.float32(base) + factor * np.float32(np.int32(value) - np.int32(base))
     return np.uint8(np.int32(min(max(mixed, np.float32(0)), np.float32(255))))
 
 
 @kernel
 def _mean_grey(view: NDArray[np.uint8]) -> int:
-    """The mean luma, rounded half up."""
+    """Returns the mean luma, rounded half up."""
     total = 0
     flat = view.reshape(-1, 3)
     for i in range(flat.shape[0]):
@@ -145,7 +145,7 @@ def _mean_grey(view: NDArray[np.uint8]) -> int:
 
 @kernel
 def _color(view: NDArray[np.uint8], factor: np.float32) -> None:
-    """Color: blend each pixel with its own grey."""
+    """Changes the colour: blends each pixel with its own grey."""
     grey = np.empty(3 * view.shape[1], np.uint8)
     for y in range(view.shape[0]):
         pixels, row = view[y], view[y].reshape(-1)
@@ -158,7 +158,7 @@ def _color(view: NDArray[np.uint8], factor: np.float32) -> None:
 
 @kernel
 def _sharpness(source: NDArray[np.uint8], factor: np.float32, view: NDArray[np.uint8]) -> None:
-    """Sharpness: blend with the 3 × 3 mean whose centre weighs 5 of 13; the border stays. ``view`` holds ``source``."""
+    """Blends ``view``, which holds ``source``, with the 3 × 3 mean whose centre weighs 5 of 13; the border stays."""
     height, stride = view.shape[0], 3 * view.shape[1]
     plane, out = source.reshape(-1), view.reshape(-1)
     for y in range(1, height - 1):
@@ -177,7 +177,7 @@ def _sharpness(source: NDArray[np.uint8], factor: np.float32, view: NDArray[np.u
 
 @kernel
 def _affine(source: NDArray[np.uint8], matrix: NDArray[np.int64], view: NDArray[np.uint8]) -> None:
-    """The nearest source pixel of every pixel, black outside; matrix [6] in 16.16."""
+    """Copies the nearest source pixel of every pixel, black outside; matrix [6] in 16.16."""
     height, width = view.shape[:2]
     a, b, c, d, e, f = matrix[0], matrix[1], matrix[2], matrix[3], matrix[4], matrix[5]
     plane = source.reshape(-1)
@@ -200,7 +200,7 @@ def _affine(source: NDArray[np.uint8], matrix: NDArray[np.int64], view: NDArray[
 
 @kernel
 def _inside(start: int, step: int, limit: int, count: int) -> tuple[int, int]:
-    """The x [begin, end) of 0 … count - 1 with 0 ≤ start + step · x < limit; limit in pixels, the others in 16.16."""
+    """Returns the x [begin, end) below count with 0 ≤ start + step · x < limit; limit in pixels, others in 16.16."""
     limit *= ONE
     if step == 0:
         return 0, count if 0 <= start < limit else 0
@@ -212,7 +212,7 @@ def _inside(start: int, step: int, limit: int, count: int) -> tuple[int, int]:
 
 @kernel
 def _shift_row(plane: NDArray[np.uint8], from_x: int, from_y: int, height: int, row: NDArray[np.uint8]) -> None:
-    """Fill row [3 · w] from pixel (from_y, from_x) of plane [height · 3 · w] on, black outside."""
+    """Fills row [3 · w] from pixel (from_y, from_x) of plane [height · 3 · w] on, black outside."""
     stride, shift = row.size, 3 * from_x
     begin, end = max(-shift, 0), min(stride - shift, stride)
     if not 0 <= from_y < height or begin >= end:

@@ -34,7 +34,7 @@ def resize_into(
     scratch: NDArray[np.uint8],
     out: NDArray[np.uint8],
 ) -> None:
-    """Cut ``crop`` out of ``image``, resize it and write its ``window``, mirrored or not, to ``out``.
+    """Cuts ``crop`` out of ``image``, resizes it and writes its ``window``, mirrored or not, to ``out``.
 
     A pass that changes nothing needs no case of its own: its weights are exactly 0 and 1.
     """
@@ -63,7 +63,7 @@ def resize_into(
 
 @kernel
 def scratch_bytes(crop: NDArray[np.int32], size: int) -> int:
-    """Bytes of scratch that the crops [..., 4] need for views of ``size`` pixels: the picture between the passes."""
+    """Returns the bytes that the crops [..., 4] need for views of ``size`` pixels: the picture between the passes."""
     longest = 0
     for side in crop.reshape(-1, 4)[:, 2:].copy().reshape(-1):
         longest = max(longest, int(side))
@@ -72,7 +72,7 @@ def scratch_bytes(crop: NDArray[np.int32], size: int) -> int:
 
 @kernel
 def _reach(length: int, resized: int, output: int) -> tuple[int, int]:
-    """The inputs [low, high) of ``length`` that one of ``resized`` outputs averages."""
+    """Returns the inputs [low, high) of ``length`` that one of ``resized`` outputs averages."""
     scale = length / resized
     radius = max(scale, 1.0)
     centre = (output + 0.5) * scale
@@ -83,7 +83,7 @@ def _reach(length: int, resized: int, output: int) -> tuple[int, int]:
 def _weights(
     length: int, resized: int, first: int, count: int, mirror: bool
 ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    """Start [count] and fixed-point weights [count, taps] of the outputs first … first + count - 1.
+    """Returns start [count] and fixed-point weights [count, taps] of the outputs first … first + count - 1.
 
     A mirrored picture is a mirrored table. All outputs have as many taps; short ones (at an edge) get zeros, placed
     such that no tap lies outside.
@@ -117,7 +117,7 @@ def _vertical(
     weight: NDArray[np.int32],
     out: NDArray[np.uint8],
 ) -> None:
-    """Each row of ``out`` [n, bytes] is a weighted sum of ``taps`` rows of the plane; the inner loops vectorise."""
+    """Makes each row of ``out`` [n, bytes] a weighted sum of ``taps`` rows of the plane; the inner loops vectorise."""
     count = out.shape[1]
     total = np.empty(count, np.int32)
     taps = weight.shape[1]
@@ -152,7 +152,7 @@ def _horizontal(
     weight: NDArray[np.int32],
     out: NDArray[np.uint8],
 ) -> None:
-    """Each pixel of ``out`` [rows, 3 · n] is a weighted sum of ``taps`` neighbours in its row of the plane."""
+    """Makes each pixel of ``out`` [rows, 3 · n] a weighted sum of ``taps`` neighbours in its row of the plane."""
     rows, out_stride, taps = out.shape[0], out.shape[1], weight.shape[1]
     flat_weight, flat_out = weight.reshape(-1), out.reshape(-1)
     blocks = (rows - 1) // _BLOCK  # the last row is never in a block: see below
@@ -173,7 +173,7 @@ def _horizontal(
 
 @no_type_check  # numba and LLVM objects
 def _weighted_pixels(rows: int) -> Callable[..., None]:
-    """A function that computes one output pixel in each of ``rows`` rows.
+    """Returns a function that computes one output pixel in each of ``rows`` rows.
 
     Written in LLVM's vectors because LLVM does not find them in loops over 3 channels: lanes are the bytes of a pixel
     and one of the next, the fourth sum is thrown away. A third of the time of scalar code.

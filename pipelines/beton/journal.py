@@ -93,7 +93,7 @@ def _is_whole(raw: bytes) -> bool:
 
 
 def _whole_length(path: Path) -> int:
-    """Bytes up to the end of the last whole line."""
+    """Returns the bytes up to the end of the last whole line."""
     length = 0
     with path.open("rb") as file:
         for raw in file:

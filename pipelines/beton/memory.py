@@ -22,7 +22,7 @@ def _of_machine(processes: Path) -> int:
 
 
 def _of_groups(processes: Path, groups: Path) -> Iterator[int]:
-    """What each group that this process is in, or that such a group is in, has left."""
+    """Returns what each group that this process is in, or that such a group is in, has left."""
     for folder, first in control_groups("memory", processes, groups):
         left = _left(folder, *(_FIRST if first else _SECOND))
         if left is not None:
@@ -49,7 +49,7 @@ def control_groups(kind: str, processes: Path, groups: Path) -> Iterator[tuple[P
 
 
 def _left(folder: Path, limit: str, use: str, reclaimable: str) -> int | None:
-    """None where the group has no limit."""
+    """Returns what a group has left; None where it has no limit."""
     try:
         most, used = (folder / limit).read_text().strip(), int((folder / use).read_text())
         statistics = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())

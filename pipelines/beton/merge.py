@@ -70,7 +70,7 @@ def merge(beton: Path, resume: bool) -> None:
 
 
 def _parts(beton: Path) -> list[Path]:
-    """All parts of one conversion, in order."""
+    """Returns all parts of one conversion, in order."""
     pattern = re.compile(re.escape(beton.name) + r"\.part-(\d+)-of-(\d+)")
     found = [match for path in beton.parent.glob(f"{beton.name}.part-*") if (match := pattern.fullmatch(path.name))]
     counts = {int(match[2]) for match in found}
@@ -88,7 +88,7 @@ def _parts(beton: Path) -> list[Path]:
 
 
 def _common(sidecar: Sidecar) -> dict[str, Any]:
-    """What all parts share: the merged file's identity but for its indices."""
+    """Returns what all parts share: the merged file's identity but for its indices."""
     identity = identity_in(sidecar)
     return {**identity, "positions": None, "parameters": {**identity["parameters"], "shard": None}}
 

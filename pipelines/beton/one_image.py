@@ -159,8 +159,9 @@ def _in_planes(path: str, data: Buffer, header: JpegHeader, encoding: Encoding, 
 
 
 def _decoded(data: Buffer, header: JpegHeader, scratch: bool) -> NDArray[np.uint8] | None:
-    """uint8 [height, width, 3], in memory that the next call overwrites where ``scratch``; None where libturbojpeg
-    reports anything: then Pillow says how bad it is.
+    """Returns uint8 [height, width, 3], in memory that the next call overwrites where ``scratch``.
+
+    None where libturbojpeg reports anything: then Pillow says how bad it is.
     """
     decoder = _decoder()
     count = 3 * header.width * header.height
@@ -177,7 +178,7 @@ def _decoded(data: Buffer, header: JpegHeader, scratch: bool) -> NDArray[np.uint
 
 
 def _by_pillow(path: str, data: Buffer, header: JpegHeader | None) -> _Picture:
-    """Decode with Pillow, which is the judge. Also what names a file's kind, where that is not what its name says."""
+    """Decodes with Pillow, which is the judge, and which names a file's kind, where that is not what its name says."""
     _own.warning, warning = "", getattr(_own, "warning", "")
     try:
         with Image.open(io.BytesIO(data)) as image:
@@ -237,7 +238,7 @@ def _content(data: Buffer, picture: _Picture, encoding: Encoding, raw: bool) -> 
 
 
 def _shrunk(image: Image.Image, longest: int) -> Image.Image:
-    """The image with its longer side ``longest``, the other one rounded down as FFCV does, but at least one pixel."""
+    """Returns the image with its longer side ``longest``, the other one rounded down as FFCV does, but at least 1."""
     scale = longest / max(image.size)
     size = (max(1, int(image.width * scale)), max(1, int(image.height * scale)))
     return image.resize(size, Image.Resampling.LANCZOS)

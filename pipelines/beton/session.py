@@ -69,7 +69,7 @@ class Session:
         self._committing: Future[None] | None = None
 
     def _resumed(self) -> Place | None:
-        """Where an earlier run stopped; None where there is nothing to go on with."""
+        """Returns where an earlier run stopped; None where there is nothing to go on with."""
         found = read_identity(self._journal_path) if self._journal_path.exists() and self.partial.exists() else None
         if found is None:
             return None
@@ -111,7 +111,7 @@ class Session:
                 self._commit()
 
     def _commit(self) -> None:
-        """In a thread of its own, so that the next samples are prepared while the disk works."""
+        """Commits in a thread of its own, so that the next samples are prepared while the disk works."""
         self._wait()
         commit = Commit(self.done, self._writer.place, self._records, self._noted)
         self._records, self._noted, self._bytes, self._last = [], [], 0, time.monotonic()
@@ -192,7 +192,7 @@ class Session:
 
 
 def _beside(beton: Path) -> tuple[Path, Path, Path]:
-    """The files that belong to ``beton``; the sidecar, which vouches for all, last."""
+    """Returns the files that belong to ``beton``; the sidecar, which vouches for all, last."""
     return Path(f"{beton}{RECORDS}"), Path(f"{beton}{FILES}"), sidecar_path(beton)
 
 

@@ -64,7 +64,7 @@ def read_sidecar(beton: Path) -> Sidecar:
 
 
 def _problem(content: Any) -> str:
-    """What is wrong with a sidecar's content; empty where it is as it should be."""
+    """Says what is wrong with a sidecar's content; empty where it is as it should be."""
     if not isinstance(content, dict):
         return f"it holds {type(content).__name__}, not a table"
     for key, kind in _KINDS.items():

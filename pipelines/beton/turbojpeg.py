@@ -145,7 +145,7 @@ def for_kernels() -> KernelFunctions:
 
 
 def version() -> str:
-    """The release that the library's binary names (its C interface tells none), such as "2.1.5"."""
+    """Returns the release that the library's binary names (its C interface tells none), such as "2.1.5"."""
     name = Path(library().path).name
     mapped = Path("/proc/self/maps").read_text().splitlines()
     files = {line.split(maxsplit=5)[5] for line in mapped if line.endswith(name) or f"/{name}." in line}
@@ -173,13 +173,13 @@ class Decoder:
         self.close()
 
     def close(self) -> None:
-        """Free the handle; closing twice is fine."""
+        """Frees the handle; closing twice is fine."""
         if self._handle is not None:
             self._library.destroy(self._handle)
             self._handle = None
 
     def header(self, jpeg: bytes | NDArray[np.uint8]) -> Header:
-        """Size and subsampling. Raises DataError where the bytes do not begin with a JPEG header."""
+        """Returns size and subsampling. Raises DataError where the bytes do not begin with a JPEG header."""
         data = np.frombuffer(jpeg, np.uint8)
         self._numbers[:] = 0
         self._check(self._library.decompress_header(self._open(), data.ctypes.data, data.size, *self._fields))
@@ -189,7 +189,7 @@ class Decoder:
         return Header(width, height, SUBSAMPLINGS[subsampling])
 
     def decode(self, jpeg: bytes | NDArray[np.uint8], rgb: NDArray[np.uint8]) -> None:
-        """Decode into ``rgb`` [height, width, 3], whose size must be the image's.
+        """Decodes into ``rgb`` [height, width, 3], whose size must be the image's.
 
         Raises DataError where the file is damaged or truncated, or is no JPEG that has RGB pixels (CMYK).
         """

@@ -101,7 +101,7 @@ def _changed(listing: Listing, content: NDArray[np.uint8], rows: NDArray[np.void
 
 
 def _gaps(content: NDArray[np.uint8], records: NDArray[np.void]) -> Iterator[str]:
-    """Between the metadata, the samples and the last page's end there are zeros."""
+    """Checks that between the metadata, the samples and the last page's end there are zeros."""
     start = content[:LONGEST_START].tobytes()
     try:
         layout = layout_of(start)

@@ -104,7 +104,7 @@ def scan_flat(root: str) -> Scan:
 
 
 def _walk(root: str, folder: str, above: frozenset[_Identity]) -> list[_Folder]:
-    """One folder and those below it, sorted by path; links are followed, except back to a folder on the way."""
+    """Yields one folder and those below it, sorted by path; links are followed, except back to a folder on the way."""
     found: list[_Folder] = []
     waiting = [(folder, above)]
     while waiting:
@@ -120,7 +120,7 @@ def _walk(root: str, folder: str, above: frozenset[_Identity]) -> list[_Folder]:
 
 
 def _read_folder(root: str, path: str) -> tuple[_Folder, list[str]]:
-    """The images in one folder, and the paths of the folders in it."""
+    """Returns the images in one folder, and the paths of the folders in it."""
     rows: list[_Row] = []
     inner: list[str] = []
     prefix = f"{path}/" if path else ""

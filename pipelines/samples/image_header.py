@@ -80,7 +80,7 @@ def _chunk(root: str, names: Sequence[str]) -> list[_Size | str]:
 
 
 def _size(path: str) -> _Size | str:
-    """(width, height), or what is wrong with the file."""
+    """Returns (width, height), or what is wrong with the file."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # does not wait for the writer of a named pipe
         try:

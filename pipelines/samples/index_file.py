@@ -117,7 +117,7 @@ def _check_names(path: Path, names: list[str]) -> None:
 
 
 def _column(path: Path, table: _Table, name: str, parse: Callable[[str], float | None], wanted: str) -> list[float]:
-    """A column's numbers. Raises DataError for the first cell that ``parse`` gives None for."""
+    """Returns a column's numbers. Raises DataError for the first cell that ``parse`` gives None for."""
     values = []
     for line, text in zip(table.lines, table.cells[name], strict=True):
         value = parse(text)
@@ -128,7 +128,7 @@ def _column(path: Path, table: _Table, name: str, parse: Callable[[str], float |
 
 
 def _whole(limit: int, what: str) -> tuple[Callable[[str], int | None], str]:
-    """A parser of the integers from 0 to ``limit`` - 1, and these in words."""
+    """Returns a parser of the integers from 0 to ``limit`` - 1, and these in words."""
 
     def parse(text: str) -> int | None:
         found = _WHOLE.fullmatch(text)

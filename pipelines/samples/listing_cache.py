@@ -148,7 +148,7 @@ def reuse(old: Remembered, scan: Scan) -> Reused:
 
 
 def _line(kinds: dict[str, list[str]]) -> str:
-    """'2 added (a/0.jpg, a/1.jpg), 1 removed (b/7.jpg)'"""
+    """Returns a line such as '2 added (a/0.jpg, a/1.jpg), 1 removed (b/7.jpg)'."""
     return ", ".join(
         f"{len(names)} {kind} ({first_few([readable(name) for name in names], _NAMED)})"
         for kind, names in kinds.items()

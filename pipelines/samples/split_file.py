@@ -110,7 +110,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _problem(content: Any) -> str:
-    """What is wrong with the content of a split file, by keys, types, values and digest; empty where nothing is."""
+    """Says what is wrong with a split file's content, by keys, types, values and digest; empty where nothing is."""
     if not isinstance(content, dict):
         return "it is no JSON object"
     whole = {"version": int, "command": str, "rule": dict, "listing": dict, "files": dict}
@@ -134,12 +134,12 @@ def _problem(content: Any) -> str:
 
 
 def _without(content: Mapping[str, Any], types: Mapping[str, type]) -> str:
-    """The first key that ``content`` lacks, or has with a value of another type; empty where there is none."""
+    """Returns the first key that ``content`` lacks, or has with a value of another type; empty where there is none."""
     return next((repr(key) for key, kind in types.items() if type(content.get(key)) is not kind), "")
 
 
 def _digest(content: Mapping[str, Any]) -> str:
-    """SHA-256 of the content as JSON, however a file spells it."""
+    """Returns the SHA-256 of the content as JSON, however a file spells it."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -155,7 +155,7 @@ def _class_digests(paths: Iterable[str], labeled: bool) -> dict[str, list[Any]]:
 
 
 def _difference(folder: Path, stated: Mapping[str, Any], listing: Listing) -> str:
-    """What is new or missing in ``listing``, naming the first such file, or class where only that can be told."""
+    """Says what is new or missing in ``listing``, naming the first such file, or class where only that can be told."""
     before = _stored_names(folder, stated)
     if before is None:
         ours = _class_digests(listing.paths, bool(listing.classes))
@@ -173,7 +173,7 @@ def _difference(folder: Path, stated: Mapping[str, Any], listing: Listing) -> st
 
 
 def _stored_names(folder: Path, stated: Mapping[str, Any]) -> list[bytes] | None:
-    """The names of the listing that a split was made for; None where they are gone or are those of another."""
+    """Returns the names of the listing that a split was made for; None where they are gone or are those of another."""
     longest = min(stated["images"] * (_LONGEST_PATH + 1), _LARGEST_NAMES)
     unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)  # gzip's format
     try:

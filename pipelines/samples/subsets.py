@@ -81,7 +81,7 @@ def _class_sizes(listing: Listing) -> NDArray[np.int64]:
 
 
 def _ranked(listing: Listing, wanted: NDArray[np.int64], seed: int) -> list[NDArray[np.int64]]:
-    """The usable images of each class by their drawn rank. Raises DataError where a class has fewer than ``wanted``."""
+    """Returns each class's usable images by drawn rank. Raises DataError where there are fewer than ``wanted``."""
     sizes = _class_sizes(listing)
     usable = np.ones(len(listing), bool)
     usable[list(listing.bad)] = False  # a label spent on a file that cannot be read would be lost
@@ -101,7 +101,7 @@ def _ranked(listing: Listing, wanted: NDArray[np.int64], seed: int) -> list[NDAr
 
 
 def _hash(name: str) -> int:
-    """63 bits, the same in every process (Python's own hash is salted)."""
+    """Returns 63 bits, the same in every process (Python's own hash is salted)."""
     return int.from_bytes(hashlib.sha256(os.fsencode(name)).digest()[:8], "little") >> 1
 
 

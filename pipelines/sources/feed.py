@@ -49,7 +49,7 @@ class Feed:
         return len(self._unlabeled)
 
     def seek(self, epoch: int, labeled: int, unlabeled: int) -> None:
-        """Continue in ``epoch`` after so many samples of each stream, counted over all ranks."""
+        """Makes the next iteration begin in ``epoch`` after so many samples of each stream, counted over all ranks."""
         self._labeled.seek(epoch, labeled)
         self._unlabeled.seek(epoch, unlabeled)
 

@@ -125,14 +125,6 @@ def test_no_home_and_nowhere_to_cache(few_data, tmp_path, pipeline, home):
     assert (folder / "run/last.pt").exists()
 
 
-@pytest.mark.parametrize("option", [["-OO"], []])
-@pytest.mark.parametrize("entry", ["-m debiaspl.train", "tools/make_demo_data.py", "tools/make_clip_targets.py"])
-def test_help_without_docstrings(entry, option):
-    done = run([sys.executable, *option, *entry.split(), "--help"])
-    assert done.returncode == 0, done.stderr
-    assert "usage: " in done.stdout
-
-
 def test_a_seed_that_has_more_than_64_bits_is_refused(few_data, tmp_path, capsys):
     assert main(quick(few_data, tmp_path / "run", "--set", f"science.seed={1 << 64}")) == 2
     said = capsys.readouterr().err

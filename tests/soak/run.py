@@ -32,9 +32,9 @@ def main() -> int:
     made = environment.record()
     with tempfile.TemporaryDirectory() as folder:
         results = Path(folder, "results.xml")
-        here = Path(__file__).parent
+        tests = Path(__file__).parents[1]
         status = subprocess.run(
-            [sys.executable, "-m", "pytest", "-m", "soak", "-o", "junit_family=xunit1", f"--junitxml={results}", here],
+            [sys.executable, "-m", "pytest", "-m", "soak", "-o", "junit_family=xunit1", f"--junitxml={results}", tests],
             check=False,
         ).returncode
         cases = list(ElementTree.parse(results).iter("testcase"))

@@ -1,10 +1,11 @@
 """Runs the compiled step beside the eager one and prints what the tests assert, as JSON.
 
-A process of its own (python -m tests.support.compiled_step): the tests' shape checks cannot be compiled.
+A process of its own (python -m tests.support.compiled_step "in bfloat16"): the tests' shape checks cannot be compiled.
 """
 
 import dataclasses
 import json
+import sys
 
 import torch
 from torch._dynamo.utils import counters
@@ -68,21 +69,26 @@ def compare(
     }
 
 
-def main() -> None:
-    torch.set_default_dtype(torch.float64)  # in float32, six steps make a hundredth of a rounding error
+def main(which: str) -> None:
     two_groups = dataclasses.replace(SMALLER, dropout=0.0, compat="upstream", clip=True)
-    results = {"without dropout": compare(two_groups)}
-    # Inductor's own random numbers are others than eager's.
-    torch._inductor.config.fallback_random = True
     one_group = dataclasses.replace(SMALLER, dropout=0.5, labeled_batch=4)
-    results["with dropout"] = compare(one_group, cuda_graphs=True)
-    # As on a GPU: under autocast. Compiled code rounds to bfloat16 elsewhere, which may change a pseudo-label:
-    # compared are the losses that depend on none.
-    torch.set_default_dtype(torch.float32)
-    supervised = dataclasses.replace(one_group, dropout=0.0, lambda_u=0.0, lambda_cld=1e-9)
-    results["in bfloat16"] = compare(supervised, dtype=torch.bfloat16, steps_to_do=3, compared=2)
-    print(json.dumps(results))
+    torch.set_default_dtype(torch.float64)  # in float32, six steps make a hundredth of a rounding error
+    match which:
+        case "without dropout":
+            found = compare(two_groups)
+        case "with dropout":
+            torch._inductor.config.fallback_random = True  # inductor's own random numbers are others than eager's
+            found = compare(one_group, cuda_graphs=True)
+        case "in bfloat16":
+            # As on a GPU: under autocast. Compiled code rounds to bfloat16 elsewhere, which may change a pseudo-label:
+            # compared are the losses that depend on none.
+            torch.set_default_dtype(torch.float32)
+            supervised = dataclasses.replace(one_group, dropout=0.0, lambda_u=0.0, lambda_cld=1e-9)
+            found = compare(supervised, dtype=torch.bfloat16, steps_to_do=3, compared=2)
+        case _:
+            raise ValueError(which)
+    print(json.dumps(found))
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1])
