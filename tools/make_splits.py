@@ -27,7 +27,6 @@ from pipelines.files import replacing
 from pipelines.keyed_random import LARGEST_SEED
 from pipelines.names import readable
 from pipelines.samples import split_file
-from pipelines.samples.clip_file import read_clip_file
 from pipelines.samples.index_file import read_index_file
 from pipelines.samples.listing import UNKNOWN, Listing, list_images
 from pipelines.samples.split import ClipTargets
@@ -155,10 +154,11 @@ def _guesses(paths: list[Path], listing: Listing) -> ClipTargets:
             if label is None or confidence is None:
                 raise DataError(f"{name} has no columns PseudoLabel and Probs: there is nothing to choose by.")
         else:
+            from pipelines.samples.clip_file import read_clip_file  # imports torch: seconds
+
             index = listing.indices
             label, confidence = read_clip_file(path, len(listing), len(listing.classes))
-        twice = index[result.label[index] != UNKNOWN]
-        if len(twice):
+        if len(twice := index[result.label[index] != UNKNOWN]):
             raise DataError(f"{name} lists sample {twice[0]}, which an earlier file of --predictions lists too.")
         result.label[index], result.confidence[index] = label, confidence
     return result

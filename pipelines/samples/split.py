@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.errors import DataError
-from pipelines.samples.clip_file import read_clip_file
 from pipelines.samples.index_file import IndexFile, read_index_file
 from pipelines.samples.listing import UNKNOWN as UNKNOWN
 from pipelines.samples.listing import Listing
@@ -110,6 +109,8 @@ def _clip_of(
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """CLIP's label and confidence for each row of the unlabeled index file (or image of the folder) ``source``."""
     if clip_file is not None:
+        from pipelines.samples.clip_file import read_clip_file  # imports torch: seconds
+
         return read_clip_file(clip_file, len(unlabeled.index), classes)
     if unlabeled.pseudo_label is None or unlabeled.confidence is None:
         raise NoClipTargets(

@@ -125,7 +125,12 @@ CONSOLES = {
 }
 
 
-@pytest.mark.parametrize("console", CONSOLES)
+FEW_CONSOLES = ("both closed", "a full device", "ASCII")
+
+
+@pytest.mark.parametrize(
+    "console", [pytest.param(name, marks=() if name in FEW_CONSOLES else pytest.mark.soak) for name in CONSOLES]
+)
 def test_no_console_ends_a_run(few_data, tmp_path, console):
     """Processes of their own: what Python makes of its streams when it starts, and when it ends, is the point."""
     shell, environment = CONSOLES[console]

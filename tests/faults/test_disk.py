@@ -51,8 +51,14 @@ def refuse(patch: pytest.MonkeyPatch, out: Path, fault: str, step: int) -> Calla
     return lambda: count[0]
 
 
-@pytest.mark.parametrize("save", SAVES)
-@pytest.mark.parametrize("fault", FAULTS)
+ALL = [(fault, save) for fault in FAULTS for save in SAVES]
+FEW = {*ALL[::2], ("vanished", "last")}
+"""Each fault and each save; the rest is long."""
+
+
+@pytest.mark.parametrize(
+    ("fault", "save"), [pytest.param(*case, marks=() if case in FEW else pytest.mark.soak) for case in ALL]
+)
 def test_a_refused_checkpoint(few_data, tmp_path, monkeypatch, capsys, fault, save):
     out, step = tmp_path / "run", SAVES[save]
     refusals = refuse(monkeypatch, out, fault, step)

@@ -113,7 +113,9 @@ def as_another_user(folder: Path, command: list[str], **environment: str | None)
 
 
 @needs_another_user
-@pytest.mark.parametrize(("pipeline", "home"), [("torchvision", None), ("dali", "/nonexistent")])
+@pytest.mark.parametrize(
+    ("pipeline", "home"), [("dali", "/nonexistent"), pytest.param("torchvision", None, marks=pytest.mark.soak)]
+)
 def test_no_home_and_nowhere_to_cache(few_data, tmp_path, pipeline, home):
     if pipeline == "dali":
         pytest.importorskip("nvidia.dali")

@@ -29,6 +29,7 @@ def shared() -> parts.Workload:
     return parts.workload("resnet18", 32, samples=50)
 
 
+@pytest.mark.soak
 @pytest.mark.usefixtures("eager")
 def test_a_whole_run(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(end_to_end, "pipeline", lambda: "torchvision")  # nothing to convert or to compile

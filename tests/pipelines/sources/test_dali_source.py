@@ -626,7 +626,9 @@ def test_dalis_buffers_are_kept_until_their_copy_is_done(opened, monkeypatch) ->
     source = opened(order, TrainingViews(size=96, weak=1, strong=1))
     monkeypatch.setattr(source, "_stream", Stream())
     monkeypatch.setattr(source, "_augment_strong", lambda *_: done.append("augmented"))
-    pixels = source._collect([Buffer(), Buffer()], source._plan(next(order.groups(0, 0))))
+    draws, listing = next(order.groups(0, 0)), source._listing
+    planned = plan(source._views, draws, listing.heights[draws.index], listing.widths[draws.index])
+    pixels = source._collect([Buffer(), Buffer()], planned)
     assert done == ["copied", "augmented"]
     assert pixels.shape == (2, 6, 96, 96, 3)
     assert (pixels == 7).all()
