@@ -32,7 +32,17 @@ def unread() -> int:
     return writer
 
 
-@pytest.mark.parametrize("entry", ENTRIES, ids=NAMES)
+QUICK = {"debiaspl.train", "bench", "make_splits.py"}
+"""They import no torch, which takes seconds without docstrings: it is compiled anew."""
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        pytest.param(words, id=name, marks=() if name in QUICK else pytest.mark.soak)
+        for words, name in zip(ENTRIES, NAMES, strict=True)
+    ],
+)
 def test_help_without_docstrings_for_a_reader_that_is_gone(entry):
     """``python -OO … --help | head -1``, on a terminal that spells ASCII only."""
     stdout = unread()

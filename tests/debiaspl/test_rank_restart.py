@@ -1,11 +1,12 @@
 """A rank that dies costs time alone: torchrun ends the other, which waits in a collective, and starts both again."""
 
-from tests.support.killed_rank import launch
+from tests.support.killed_rank import launch, launched
 from tests.support.runs import assert_same_bits, without_speed
 
 
-def test_a_killed_rank_is_started_again_and_ends_in_the_same_bits(demo_data, tmp_path):
-    launch(demo_data, tmp_path / "whole")
+def test_a_killed_rank_is_started_again_and_ends_in_the_same_bits(forked, demo_data, tmp_path):
+    ended = forked(launched(demo_data, tmp_path / "whole"), world=2)
+    assert ended.statuses == [0, 0], ended.said
     whole = without_speed(tmp_path / "whole/metrics.jsonl")
     per_epoch = whole[-1]["step"] // 2
     said = launch(demo_data, tmp_path / "killed", kill_after=per_epoch + 1)

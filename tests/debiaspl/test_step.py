@@ -143,11 +143,11 @@ def test_a_hundred_steps_keep_all_addresses():
     assert step_facts.addresses(state) == before
 
 
-LONG = [pytest.param(which, marks=pytest.mark.soak) for which in ("with dropout", "in bfloat16")]
+LONG = [pytest.param(which, marks=pytest.mark.soak) for which in ("without dropout", "with dropout", "in bfloat16")]
 """Each takes a minute to compile."""
 
 
-@pytest.fixture(scope="module", params=["without dropout", *LONG])
+@pytest.fixture(scope="module", params=["traced", *LONG])
 def compiled(request) -> tuple[str, dict[str, float]]:
     """Which steps, and what tests/support/compiled_step.py found of them."""
     command = [sys.executable, "-m", "tests.support.compiled_step", request.param]

@@ -125,7 +125,7 @@ CONSOLES = {
 }
 
 
-FEW_CONSOLES = ("both closed", "a full device", "ASCII")
+FEW_CONSOLES = ("a full device", "ASCII")
 
 
 @pytest.mark.parametrize(

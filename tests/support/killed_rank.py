@@ -21,18 +21,8 @@ def launch(data: Path, out: Path, *, kill_after: int | None = None) -> str:
     ``kill_after``: once metrics of that many steps are written, rank 1 gets SIGKILL.
     """
     out.mkdir()
-    more = (
-        "--resume",
-        "auto",
-        "--set",
-        "engine.device=cpu",
-        "--set",
-        "engine.log_every=1",
-        "--set",
-        "engine.threads=1",
-    )
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    command += ["--max-restarts", "2", "-m", "debiaspl.train", *arguments(data, out, *more)]
+    command += ["--max-restarts", "2", "-m", "debiaspl.train", *launched(data, out)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     with (out / "said.txt").open("w+") as said:
         process = subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT, env=environment)
@@ -48,6 +38,12 @@ def launch(data: Path, out: Path, *, kill_after: int | None = None) -> str:
         text = said.read()
     assert status == 0, text
     return text
+
+
+def launched(data: Path, out: Path) -> list[str]:
+    """The arguments of each rank's run."""
+    sets = ("engine.device=cpu", "engine.log_every=1", "engine.threads=1")
+    return arguments(data, out, "--resume", "auto", *(word for each in sets for word in ("--set", each)))
 
 
 def _wait_for_step(metrics: Path, step: int, process: subprocess.Popen) -> None:

@@ -121,7 +121,7 @@ def test_long_tails() -> None:
             subsets.tail(3, head, gamma)
 
 
-@pytest.mark.parametrize("back", [False, True])
+@pytest.mark.parametrize("back", [False, pytest.param(True, marks=pytest.mark.soak)])
 def test_a_long_tailed_split(imagenet: Listing, back: bool) -> None:
     labeled, unlabeled = subsets.tail(1000, 50, 10), subsets.tail(1000, 600, 20, reversed_=back)
     chosen = subsets.long_tail(imagenet, labeled, unlabeled, 0)

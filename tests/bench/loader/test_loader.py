@@ -65,6 +65,7 @@ def test_end_to_end(folder: Path, root: Path, tmp_path: Path, capsys: pytest.Cap
     assert next(tmp_path.glob("loader_*.png")).stat().st_size > 10_000
 
 
+@pytest.mark.soak
 def test_further_tables(folder: Path, root: Path, tmp_path: Path) -> None:
     cores = os.sched_getaffinity(0)
     status = bench(folder, tmp_path, "--pipelines", "ffcv", "--all", "--part-rounds", "1")
@@ -298,6 +299,7 @@ def test_threads_and_data_have_their_bars() -> None:
     assert list(table.rows[-4:]) == [good, poor, flat, steep]
 
 
+@pytest.mark.soak
 def test_dalis_stock_graph_loads_each_image_once_an_epoch(listing: Listing) -> None:
     pytest.importorskip("nvidia.dali")
     from bench.yardsticks.dali_stock import StockDali
