@@ -1,6 +1,7 @@
 """``bench gpu`` on a machine without a GPU: every part is accounted for, whatever is not installed or goes wrong."""
 
 import json
+import faulthandler
 import os
 import shutil
 import subprocess
@@ -87,6 +88,7 @@ def test_an_exception_keeps_what_was_found_before(monkeypatch: pytest.MonkeyPatc
 def test_a_crash_ends_its_part_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def work(findings: Findings, _: Settings) -> None:
         findings.check("first", False, "0 of 1")
+        faulthandler.disable()  # pytest's, whose traces would stand in the tests' output
         os.abort()
 
     found = statuses(_one(part_of(monkeypatch, work), Settings(tmp_path, quick=True), seconds=60))
