@@ -1,7 +1,7 @@
 """``bench gpu`` on a machine without a GPU: every part is accounted for, whatever is not installed or goes wrong."""
 
-import json
 import faulthandler
+import json
 import os
 import shutil
 import subprocess
