@@ -12,6 +12,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from pipelines.names import readable
+from tests.support.forked_runs import Ended, ForkedRuns
 from tests.support.runs import run, without_speed
 
 UNICODE = "[bold] $x^$ \x1b[31m\x07\n=é"
@@ -54,30 +55,30 @@ def assert_clean(*texts: str) -> None:
         assert "\n=é" not in text
 
 
-def train(data: Path, pipeline: str, out: Path):
+def train(forked: ForkedRuns, data: Path, pipeline: str, out: Path) -> Ended:
     words = ["--recipe", "demo", "--pipeline", pipeline, "--data", str(data), "--out", str(out)]
     sets = ["science.epochs=1", "science.warmup_epochs=0", "engine.device=cpu", "engine.threads=2"]
     sets += ["engine.bad_files=0.1", "engine.log_every=1"]
     sets = [word for assignment in sets for word in ("--set", assignment)]
-    return run([sys.executable, "-m", "debiaspl.train", *words, *sets])
+    return forked([*words, *sets])
 
 
 @pytest.fixture(scope="module")
-def expected(plain: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
+def expected(forked: ForkedRuns, plain: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
     out = tmp_path_factory.mktemp("expected")
-    assert train(plain, "torchvision", out).returncode == 0
+    assert train(forked, plain, "torchvision", out).statuses == [0]
     return without_speed(out / "metrics.jsonl")
 
 
-def test_training_shows_names_readably_and_is_the_same(pipeline, odd, expected, tmp_path):
+def test_training_shows_names_readably_and_is_the_same(forked, pipeline, odd, expected, tmp_path):
     out = tmp_path / f"run{UNICODE}"  # TensorBoard writes below no other name
-    done = train(odd, pipeline, out)
-    assert done.returncode == 0, done.stderr
-    assert_clean(done.stdout, done.stderr)
-    (bad,) = (line for line in done.stdout.splitlines() if line.startswith("cannot be decoded, replaced: "))
+    done = train(forked, odd, pipeline, out)
+    assert done.statuses == [0], done.said
+    assert_clean(done.said)
+    (bad,) = (line for line in done.said.splitlines() if line.startswith("cannot be decoded, replaced: "))
     path = max((odd / "train").glob("3_*/*"))
     assert f": {readable(path)}: " in bad
-    assert any(line.endswith(readable(out / "last.pt")) for line in done.stdout.splitlines())
+    assert any(line.endswith(readable(out / "last.pt")) for line in done.said.splitlines())
     assert without_speed(out / "metrics.jsonl") == expected
     assert (out / "pseudo_labels.png").exists()
     for name in ("metrics.jsonl", "config.json"):
