@@ -14,7 +14,7 @@ class Check(NamedTuple):
     what: str
     status: Status
     detail: str
-    """What was found, or why it was not run."""
+    """Says what was found, or why it was not run."""
 
 
 class Number(NamedTuple):
@@ -63,7 +63,7 @@ class Findings:
 
 @dataclass(frozen=True)
 class Settings:
-    """What all parts are given."""
+    """Holds what all parts are given."""
 
     folder: Path
     """Holds the pictures that the parts make; goes at the end."""

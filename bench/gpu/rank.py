@@ -60,7 +60,7 @@ def _train(ranks: Ranks, pipeline: str, train: Path, steps: int, groups: int) ->
 
 
 def _agrees(ranks: Ranks, value: torch.Tensor) -> bool:
-    """Whether this rank holds the bits of the mean over all ranks."""
+    """Says whether this rank holds the bits of the mean over all ranks."""
     return torch.equal(ranks.sum_(value.clone()) / ranks.world, value)
 
 

@@ -14,7 +14,7 @@ from pipelines.names import readable
 
 @dataclass(frozen=True)
 class PartResult:
-    """What a part found, each assertion once."""
+    """Holds what a part found, each assertion once."""
 
     name: str
     title: str
@@ -23,12 +23,12 @@ class PartResult:
 
     @property
     def checks(self) -> list[Check]:
-        """The assertions."""
+        """Returns the assertions."""
         return [each for each in self.found if isinstance(each, Check)]
 
     @property
     def numbers(self) -> list[Number]:
-        """What was measured besides."""
+        """Returns the numbers that were measured besides, which no bar judges."""
         return [each for each in self.found if isinstance(each, Number)]
 
 

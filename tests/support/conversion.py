@@ -5,12 +5,30 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipelines.beton import session
 from pipelines.samples.listing import Listing
 from tools import convert_imagenet_to_ffcv as converter
 
 
 def convert(data: Path, *arguments: str) -> int:
     return converter.main(["--data", str(data), *arguments])
+
+
+def convert_interrupted(monkeypatch: pytest.MonkeyPatch, data: Path, *arguments: str) -> int:
+    """Converts until Ctrl-C comes after some commits."""
+    add, calls = session.Session.add, iter(range(100))
+
+    def interrupted(self: session.Session, images: object) -> None:
+        if next(calls) == 2:
+            self._wait()
+            raise KeyboardInterrupt
+        add(self, images)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(session, "COMMIT_BYTES", 1)
+        patch.setattr(session.Session, "add", interrupted)
+        patch.setattr("pipelines.beton.convert._TASK", 3)
+        return convert(data, *arguments)
 
 
 def stored(beton: Path) -> tuple[np.ndarray, list[bytes]]:

@@ -7,12 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.beton import session
 from pipelines.beton.format import FULL, GREY, JPEG, QUARTER, RAW
 from pipelines.beton.planes import rgb_of
 from pipelines.beton.reader import open_beton
 from pipelines.samples.listing import list_images
-from tests.support.conversion import convert, names
+from tests.support.conversion import convert, convert_interrupted, names
 from tests.support.image_kinds import image_kinds
 from tests.support.odd_files import listed
 
@@ -99,19 +98,7 @@ def test_workers_shards_and_an_interruption_change_no_byte(data: Path, monkeypat
 
     assert convert(data, *PLANES, "--workers", "3", "--check", "header") == 0
     assert_whole()
-    add, calls = session.Session.add, iter(range(100))
-
-    def interrupted(self: session.Session, images: object) -> None:
-        if next(calls) == 2:
-            self._wait()
-            raise KeyboardInterrupt
-        add(self, images)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(session, "COMMIT_BYTES", 1)
-        patch.setattr(session.Session, "add", interrupted)
-        patch.setattr("pipelines.beton.convert._TASK", 3)
-        assert convert(data, *PLANES) == 130
+    assert convert_interrupted(monkeypatch, data, *PLANES) == 130
     assert convert(data, "--split", "train", "--resume") == 2  # of another mode
     assert convert(data, *PLANES, "--resume") == 0
     assert_whole()

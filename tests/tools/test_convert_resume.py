@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.beton import session
-from tests.support.conversion import convert, names
+from tests.support.conversion import convert, convert_interrupted, names
 from tests.support.images import photo
 from tests.support.killed_conversion import assert_kills_do_not_matter
 
@@ -68,19 +68,7 @@ def test_a_death_at_any_call_that_changes_files_can_be_resumed(data: Path) -> No
 @pytest.fixture
 def unfinished(data: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A conversion that was interrupted after some commits."""
-    add, calls = session.Session.add, iter(range(100))
-
-    def interrupted(self: session.Session, images: object) -> None:
-        if next(calls) == 2:
-            self._wait()
-            raise KeyboardInterrupt
-        add(self, images)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(session, "COMMIT_BYTES", 1)
-        patch.setattr(session.Session, "add", interrupted)
-        patch.setattr("pipelines.beton.convert._TASK", 3)
-        assert convert(data, "--split", "train") == 130
+    assert convert_interrupted(monkeypatch, data, "--split", "train") == 130
     assert names(data / "ffcv") == ["train.beton.partial", "train.beton.partial.journal"]
     return data
 
