@@ -31,6 +31,8 @@ class Progress:
     """Optimisation steps done."""
     evaluated: int = 0
     """Steps that had been done when the networks were last evaluated."""
+    records: int = 0
+    """Lines of metrics.jsonl at that step; 0 in checkpoints of the versions before, which did not count them."""
     best: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
     """Best epoch of each model: its ``epoch``, ``top1`` and ``balanced`` accuracy in percent."""
     last: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
@@ -127,11 +129,12 @@ def _require_parts(path: Path, content: Mapping[str, Any]) -> None:
         restored(content["recipe"])
         science, progress = content["recipe"]["science"], Progress(**content["progress"])
         accuracies = [row for rows in (progress.best, progress.last) for row in rows.values()]
+        counts = progress.step, progress.evaluated, progress.records
         numbers = [value for row in accuracies for value in (row["epoch"], row["top1"], row["balanced"])]
         sound = (
             isinstance(science, dict)
             and isinstance(content["split"], str)
-            and all(type(steps) is int and steps >= 0 for steps in (progress.step, progress.evaluated))
+            and all(type(count) is int and count >= 0 for count in counts)
             and all(type(number) is float and math.isfinite(number) for number in numbers)
         )
     except (KeyError, TypeError, AttributeError, ValueError, UserError) as error:

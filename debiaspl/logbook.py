@@ -37,18 +37,18 @@ class Logbook:
     """
 
     def __init__(
-        self, folder: Path, *, step: int, evaluated: bool, total_images: int, done_images: int, quiet: bool
+        self, folder: Path, progress: Progress, *, evaluated: bool, total_images: int, done_images: int, quiet: bool
     ) -> None:
-        """``step``: steps done so far; ``evaluated``: the evaluation that follows them was done, too."""
+        """``progress``: how far the run is; ``evaluated``: the evaluation that follows its last step was done, too."""
         self.accessories = Accessories(self.say)
         self._quiet = quiet
         if quiet:
             return
-        self._folder, self._step = folder, step
+        self._folder, self._step = folder, progress.step
         self._written = Records(folder)
         with self.accessories.attempt(records.NAME):
-            if damaged := self._written.keep(step, evaluated=evaluated):
-                self.say(f"{self._written.path}: {damaged} damaged lines were dropped")
+            if lost := self._written.keep(progress.step, evaluated=evaluated, count=progress.records):
+                self.say(f"{self._written.path}: {lost} records of the steps so far are damaged or missing")
         self._board: Board | None = None
         self._board_again = 0.0
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="logbook")  # in the order of the calls
@@ -91,10 +91,9 @@ class Logbook:
         if not self._quiet:
             self._writer.submit(self._on_the_board, lambda board: board.text(name, lines, step))
 
-    def flush(self) -> None:
-        """Waits until all that was recorded is written, or has been refused."""
-        if not self._quiet:
-            self._writer.submit(lambda: None).result()
+    def flush(self) -> int:
+        """Waits until all that was recorded is written, or has been refused; returns how many records that are."""
+        return 0 if self._quiet else self._writer.submit(lambda: self._written.count).result()
 
     def say(self, line: str, *, every_rank: bool = False) -> None:
         """Prints a line to the terminal, above the bar."""

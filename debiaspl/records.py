@@ -29,10 +29,13 @@ class Records:
     def __init__(self, folder: Path) -> None:
         self.path = folder / NAME
         self._waiting: list[Record] = []  # what the disk has refused so far
+        self.count = 0
+        """Records of the run so far."""
 
     def append(self, record: Record) -> None:
         """Adds a record, after those that could not be written before. Raises OSError where the disk refuses them."""
         self._waiting.append(record)
+        self.count += 1
         with self.path.open("a", encoding="utf-8") as file:
             file.write("".join(map(_line, self._waiting)))
         self._waiting.clear()
@@ -50,17 +53,19 @@ class Records:
         records = [record for record in found if record is not None]
         return records, len(found) - len(records)
 
-    def keep(self, step: int, *, evaluated: bool) -> int:
+    def keep(self, step: int, *, evaluated: bool, count: int) -> int:
         """Drops what a run that goes on after ``step`` steps will record again, and every damaged line.
 
-        ``evaluated``: the evaluation after that step is not repeated. Returns how many lines were damaged. Raises
-        OSError where the file cannot be read or written.
+        ``evaluated``: the evaluation after that step is not repeated. ``count``: how many records the run had then
+        (0: not known), for a file that was cut where a line ends looks whole. Returns how many are damaged or gone.
+        Raises OSError where the file cannot be read or written.
         """
         records, damaged = self.read()
         kept = [record for record in records if not _is_repeated(record, step, evaluated)]
         with replacing(self.path) as building:
             building.write_text("".join(map(_line, kept)), encoding="utf-8")
-        return damaged
+        self.count = len(kept)
+        return max(damaged, count - len(kept))
 
 
 def now(step: int, values: dict[str, float]) -> Record:

@@ -97,10 +97,10 @@ class StepLog:
         note = f"epoch {(noted.step - 1) // steps_per_epoch + 1}/{science.epochs}"
         self._logbook.write(noted.step, values, note=f"{note} loss {values['train/total']:.3f}")
 
-    def flush(self) -> None:
-        """Settles, and waits until all records are written, or have been refused."""
+    def flush(self) -> int:
+        """Settles, and waits until all records are written, or have been refused; returns how many there are."""
         self.settle()
-        self._logbook.flush()
+        return self._logbook.flush()
 
     def _speed(self, noted: _Noted) -> dict[str, float]:
         """Returns the epoch's speed up to a step, and the share of its time that was spent waiting for batches."""

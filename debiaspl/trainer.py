@@ -77,7 +77,7 @@ class Trainer:
         step, total = self.progress.step, self._science.epochs * self._steps
         logbook = Logbook(
             self._folder,
-            step=step,
+            self.progress,
             evaluated=not self._lacks_evaluation(),
             total_images=total * self._images,
             done_images=step * self._images,
@@ -87,7 +87,7 @@ class Trainer:
         try:
             self._write_config(logbook)
             finished = self._train(logbook, step_log, saver, EpochEnd(self._run, self._folder, logbook))
-            step_log.flush()
+            self.progress.records = step_log.flush()
             saver.save_last(self._content(), self.progress.step) if self._ranks.is_main else self._content()
             if not finished:
                 logbook.say(f"stopped after step {self.progress.step}; go on with --resume auto")
@@ -97,7 +97,7 @@ class Trainer:
         except UserError:  # between two steps, so the state is whole; with other ranks, saving would wait for them
             if self._ranks.world == 1 and self.progress.step > step:
                 with contextlib.suppress(UserError):
-                    step_log.flush()
+                    self.progress.records = step_log.flush()
                     saver.save_last(self._content(), self.progress.step)
             raise
         finally:
@@ -186,7 +186,7 @@ class Trainer:
 
         Records are written before: a run that goes on from the checkpoint does not write them again.
         """
-        step_log.flush()
+        self.progress.records = step_log.flush()
         content = self._content()
         self._saved = time.monotonic()
         if self._ranks.is_main:

@@ -11,12 +11,14 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from debiaspl import records
+from debiaspl.checkpoint import Progress
 from debiaspl.logbook import Logbook
 from debiaspl.records import Record, Records
 
 
-def logbook(folder, step=0, evaluated=True) -> Logbook:
-    return Logbook(folder, step=step, evaluated=evaluated, total_images=100, done_images=0, quiet=False)
+def logbook(folder, step=0, evaluated=True, count=0) -> Logbook:
+    progress = Progress(step, records=count)
+    return Logbook(folder, progress, evaluated=evaluated, total_images=100, done_images=0, quiet=False)
 
 
 def scalars(folder) -> dict[str, list[tuple[int, float]]]:
@@ -88,9 +90,22 @@ def test_damaged_lines_are_dropped_and_counted(tmp_path, capsys):
     lines[2] = b"\xff\xfe nonsense\n"
     path.write_bytes(b"".join(lines) + b'{"step": 7, "train/tot')
     run(tmp_path, 6, 7)
-    assert "3 damaged lines were dropped" in capsys.readouterr().out
+    assert "3 records of the steps so far are damaged or missing" in capsys.readouterr().out
     assert [step for step, _ in recorded(tmp_path)["train/total"]] == [1, 4, 5, 6, 7]
     assert scalars(tmp_path) == recorded(tmp_path)
+
+
+def test_a_file_cut_at_a_line_s_end_is_known_by_the_checkpoint(tmp_path, capsys):
+    run(tmp_path, 0, 6)
+    path = tmp_path / records.NAME
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:-2]))
+    book = logbook(tmp_path, step=6, count=len(lines))
+    assert "2 records of the steps so far are damaged or missing" in capsys.readouterr().out
+    assert book.flush() == len(lines) - 2
+    book.write(7, {"train/total": 1.0})
+    assert book.flush() == len(lines) - 1
+    book.close()
 
 
 def test_lines_of_the_version_before_are_kept(tmp_path):

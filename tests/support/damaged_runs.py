@@ -47,7 +47,7 @@ def whole_content() -> dict[str, Any]:
     for slot in state.optimizer.state.values():
         slot["momentum_buffer"].normal_(generator=generator)
     accuracy = {name: {"epoch": 1.0, "top1": 50.0, "balanced": 40.0} for name in ("student", "teacher")}
-    return capture(state, Progress(5, 3, accuracy, accuracy), recipe, _SPLIT, Ranks())
+    return capture(state, Progress(5, 3, 2, accuracy, accuracy), recipe, _SPLIT, Ranks())
 
 
 def checkpoint(folder: Path) -> Readable:
@@ -64,17 +64,20 @@ def checkpoint(folder: Path) -> Readable:
 
 
 def records(folder: Path) -> Readable:
-    """Ten records: whole lines mean what they meant, and damaged ones are counted, which is their refusal."""
+    """Ten records: whole lines mean what they meant, and lost ones are counted, which is their refusal."""
     path = folder / "metrics.jsonl"
     whole = [Record(step, 1e9 + step, {"train/total": step / 3, "train/lr": 0.1}) for step in range(10)]
     for record in whole:
         Records(folder).append(record)
 
     def meaning() -> list[Record]:
-        found, damaged = Records(folder).read()
+        ours = Records(folder)
+        lost = ours.keep(step=9, evaluated=True, count=10)
+        found, damaged = ours.read()
         assert all(record in whole for record in found)
-        if damaged:
-            raise DataError(f"{path}: {damaged} damaged lines")
+        assert damaged == 0
+        if lost:
+            raise DataError(f"{path}: {lost} records are damaged or gone")
         return found
 
     return Readable(path, meaning)
