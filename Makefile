@@ -22,7 +22,7 @@ endif
 	$(PYTHON) -m debiaspl.train --recipe demo --pipeline $$pipeline --out runs/demo-$$pipeline --resume auto
 
 test: lint  ## the tests
-	$(PYTHON) -m pytest -n auto --dist loadfile
+	$(PYTHON) -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 soak: setup  ## long counts (up to half an hour); writes bench/reports/soak_…md
 	$(PYTHON) tests/soak/run.py

@@ -38,11 +38,11 @@ def copies(state: State) -> dict[str, torch.Tensor]:
     return {name: value.clone() for name, value in arrays(state).items()}
 
 
-def test_twenty_steps_stay_finite_and_close_to_float32():
+def test_eight_steps_stay_finite_and_close_to_float32():
     state, step = start()
     exact = build_state(RECIPE, CLASSES, Ranks())
     exact_step = Step(exact, tables(), RECIPE.science, Ranks(), dtype=torch.float32, compile=False)
-    for number in range(20):
+    for number in range(8):
         data = batches(RECIPE.science, number)
         losses, expected = step(data, number), exact_step(data, number)
         assert losses[0].item() == pytest.approx(expected[0].item(), rel=0.05)

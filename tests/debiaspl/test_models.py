@@ -188,7 +188,8 @@ def test_a_teacher_without_batchnorm_follows_too():
     torch.testing.assert_close(teacher.weight, student.weight - 0.5)
 
 
-@pytest.mark.parametrize("arch", ["wrn-28-2", pytest.param("timm/test_convnext", marks=pytest.mark.soak)])
+@pytest.mark.soak
+@pytest.mark.parametrize("arch", ["wrn-28-2", "timm/test_convnext"])
 def test_new_trunks_are_one_graph(arch):
     """In a process of its own: the tests' shape checks cannot be compiled. Traced and differentiated, not generated."""
     script = """

@@ -1,5 +1,6 @@
 """A conversion that is killed or interrupted: what is left is resumed to the same bytes, or refused."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -42,25 +43,28 @@ def convert_in_a_child(calls):
         os._exit(tool.main(arguments))
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
-calls, status = 0, 99
+calls, status, between = 0, 99, int(os.environ["BETWEEN"])
 while status == 99:
     for path in folder.iterdir():
         path.unlink()
     status = convert_in_a_child(calls)
     assert convert_in_a_child(10**9) == 0
     assert {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix != ".json"} == whole, calls
-    calls += 1
+    calls += between
 assert status == 0
 print(calls)
 """
 
 
-def test_a_death_at_any_call_that_changes_files_can_be_resumed(data: Path) -> None:
+@pytest.mark.parametrize("between", [4, pytest.param(1, marks=pytest.mark.soak)])
+def test_a_death_at_any_call_that_changes_files_can_be_resumed(data: Path, between: int) -> None:
     """The moments that random kills hardly ever meet: while the tables are written and the files get their names."""
     assert convert(data, "--split", "train") == 0
     arguments = [str(data / "ffcv"), "--data", str(data), "--split", "train", "--resume"]
     command = [sys.executable, "-c", AT_EACH_CALL, *arguments]
-    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
+    environment = os.environ | {"BETWEEN": str(between)}
+    root = Path(__file__).parents[2]
+    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) > 15
 

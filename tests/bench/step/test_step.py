@@ -53,6 +53,7 @@ def test_a_whole_run(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
     assert "end to end, share of" in capsys.readouterr().out
 
 
+@pytest.mark.soak
 def test_every_contestant_finds_the_same_losses(shared: parts.Workload) -> None:
     runs = parts.others(shared)
     runs[parts.LAYOUT] = parts.resident(shared, parts.ours(shared, torch.float32, compile=False))

@@ -39,12 +39,14 @@ def test_16_and_80_images_in_one_group_fit_16_gb(imagenet: Trace) -> None:
     assert found.student_flops == pytest.approx(2 * imagenet.student_flops, rel=1e-4)  # CLD's product grows faster
 
 
+@pytest.mark.soak
 def test_more_groups_take_turns_and_hardly_more_memory(imagenet: Trace) -> None:
     found = trace(find("imagenet-1p"), groups=2)
     assert found.student_flops == 2 * imagenet.student_flops
     assert imagenet.peak_bytes < found.peak_bytes < imagenet.peak_bytes + 0.1 * GIB
 
 
+@pytest.mark.soak
 def test_float32_takes_nearly_twice_as_much(imagenet: Trace) -> None:
     found = trace(override(find("imagenet-1p"), ["engine.precision=float32"]), groups=1)
     assert found.dtype == "float32"

@@ -105,6 +105,7 @@ def run_compiled(which: str) -> str:
     return done.stdout
 
 
+@pytest.mark.soak
 def test_a_compiled_draw_is_few_kernels_that_store_little_and_equals_pillow() -> None:
     """One graph, compiled for the CPU and run; for a GPU, its code is generated and counted."""
     found = json.loads(run_compiled("counted"))
