@@ -22,6 +22,7 @@ class OperationTables(NamedTuple):
 
     value: NDArray[np.float32]  # [16, 19] ops.value
     point: NDArray[np.uint8]  # [16, 19, 256] new value of each value
+    fold: NDArray[np.int16]  # [16, 19, 3] what to add, bits to keep, from where on values are mirrored
     affine: NDArray[np.int64]  # [16, 19, 6] 16.16: source x = a·x + b·y + c, source y = d·x + e·y + f
 
 
@@ -32,6 +33,7 @@ def operation_tables(height: int, width: int) -> OperationTables:
     made = OperationTables(
         value=np.zeros(shape, np.float32),
         point=np.zeros((*shape, 256), np.uint8),
+        fold=np.zeros((*shape, 3), np.int16),
         affine=np.zeros((*shape, 6), np.int64),
     )
     ramp = Image.fromarray(np.repeat(np.arange(256, dtype=np.uint8), 3).reshape(1, 256, 3))
@@ -41,8 +43,24 @@ def operation_tables(height: int, width: int) -> OperationTables:
             made.value[at] = ops.value(op, level)
             if op in _POINTWISE:  # Pillow's answer for the 256 values is its answer for any picture
                 made.point[at] = np.asarray(pillow.apply(op, level, ramp))[0, :, 0]
+            made.fold[at] = _folded(op, int(ops.value(op, level)))
             made.affine[at] = _fixed_point(_matrix(op, ops.value(op, level), height, width))
     return made
+
+
+def _folded(op: Op, u: int) -> tuple[int, int, int]:
+    """Returns what ``op`` adds, the bits that it keeps, and the value from which on it mirrors (256: none)."""
+    match op:
+        case Op.Invert:
+            return 0, 255, 0
+        case Op.Posterize:
+            return 0, 256 - (1 << (8 - u)), 256
+        case Op.Solarize:
+            return 0, 255, 256 - u
+        case Op.SolarizeAdd:
+            return u, 255, 128
+        case _:
+            return 0, 255, 256
 
 
 def _matrix(op: Op, u: float, height: int, width: int) -> tuple[float, ...]:
