@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from debiaspl import __version__
+from debiaspl.about import About, read_about
 from debiaspl.checkpoint_file import FORMAT, CheckpointError
 from debiaspl.config import Recipe
 from debiaspl.distributed import Ranks
@@ -34,12 +35,21 @@ class Progress:
     records: int = 0
     """Lines of metrics.jsonl at that step; 0 in checkpoints of the versions before, which did not count them."""
     best: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
-    """Best epoch of each model: its ``epoch``, ``top1`` and ``balanced`` accuracy in percent."""
+    """Of the epoch that best.pt holds: each model's ``epoch``, ``top1`` and ``balanced`` accuracy in percent."""
     last: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
     """Same, of the last evaluated epoch."""
+    continued: list[list[int]] = dataclasses.field(default_factory=list)
+    """[steps, epochs] of each end from which the run went on with more epochs than it had begun with."""
+
+    @property
+    def is_at_best(self) -> bool:
+        """Whether the networks, as they stand, have been evaluated and are the best so far."""
+        return 0 < self.step == self.evaluated and bool(self.last) and self.last == self.best
 
 
-def capture(state: State, progress: Progress, recipe: Recipe, split_fingerprint: str, ranks: Ranks) -> dict[str, Any]:
+def capture(
+    state: State, progress: Progress, recipe: Recipe, split_fingerprint: str, about: About, ranks: Ranks
+) -> dict[str, Any]:
     """Returns a checkpoint's content, as copies on the host that later steps leave alone.
 
     Every rank must call it: p̂'s rows and the counts live on all. Only the main rank's answer is of use.
@@ -52,6 +62,7 @@ def capture(state: State, progress: Progress, recipe: Recipe, split_fingerprint:
         "debiaspl": __version__,
         "experiment": recipe.experiment(split_fingerprint),
         "recipe": dataclasses.asdict(recipe),
+        "about": about._asdict(),
         "split": split_fingerprint,
         "progress": dataclasses.asdict(progress),
         "student": state.student.state_dict(),
@@ -92,8 +103,8 @@ def restore(
     Raises CheckpointError, with ``state`` as it was, if the content is of another Science or split, or is not what
     ``capture`` returns. Engine fields may differ; those that change bits are printed.
     """
-    _require_parts(path, content)
-    _refuse_other_science(path, content["recipe"]["science"], recipe)
+    require_parts(path, content)
+    _refuse_other_science(path, content, recipe)
     if content["split"] != split_fingerprint:
         raise CheckpointError(
             f"{path} was trained on another split: its data listing or index files differ from those under "
@@ -116,10 +127,12 @@ def restore(
     progress = Progress(**content["progress"])
     if content["format"] == 1:  # that version saved an epoch after its evaluation
         progress.evaluated = progress.step
+    if "about" not in content:  # nor did it keep the best networks
+        progress.best = {}
     return progress
 
 
-def _require_parts(path: Path, content: Mapping[str, Any]) -> None:
+def require_parts(path: Path, content: Mapping[str, Any]) -> None:
     """Raises CheckpointError where a part is missing or what surrounds the tensors has another form."""
     missing = [name for name in _PARTS if name not in content]
     if missing:
@@ -127,9 +140,11 @@ def _require_parts(path: Path, content: Mapping[str, Any]) -> None:
     try:
         json.dumps(content["recipe"], sort_keys=True)  # TypeError for tensors, and for keys that are no text
         restored(content["recipe"])
+        read_about(content)
         science, progress = content["recipe"]["science"], Progress(**content["progress"])
         accuracies = [row for rows in (progress.best, progress.last) for row in rows.values()]
-        counts = progress.step, progress.evaluated, progress.records
+        ends = [number for end in progress.continued for number in end]
+        counts = [progress.step, progress.evaluated, progress.records, *ends]
         numbers = [value for row in accuracies for value in (row["epoch"], row["top1"], row["balanced"])]
         sound = (
             isinstance(science, dict)
@@ -138,7 +153,9 @@ def _require_parts(path: Path, content: Mapping[str, Any]) -> None:
             and all(type(number) is float and math.isfinite(number) for number in numbers)
         )
     except (KeyError, TypeError, AttributeError, ValueError, UserError) as error:
-        raise CheckpointError(f"{path} is damaged: its recipe or progress cannot be read ({error}).") from error
+        raise CheckpointError(
+            f"{path} is damaged: its recipe, progress or description cannot be read ({error})."
+        ) from error
     if not sound:
         raise CheckpointError(f"{path} is damaged: its recipe or progress has values that no run has.")
 
@@ -194,11 +211,15 @@ def _misfit_of_scaler(saved: Any) -> str:
     return "" if numbers and set(saved) == names else "the scaler of the loss is not one"
 
 
-def _refuse_other_science(path: Path, saved: dict[str, Any], recipe: Recipe) -> None:
-    ours = dataclasses.asdict(recipe.science)
-    names = sorted(saved.keys() | ours.keys())
-    differing = [name for name in names if _plain(saved.get(name)) != _plain(ours.get(name))]
-    if differing:
+def differing_science(content: Mapping[str, Any], recipe: Recipe) -> list[str]:
+    """Returns the names of the Science fields in which a checkpoint's recipe and this one differ."""
+    saved, ours = content["recipe"]["science"], dataclasses.asdict(recipe.science)
+    return [name for name in sorted(saved.keys() | ours.keys()) if _plain(saved.get(name)) != _plain(ours.get(name))]
+
+
+def _refuse_other_science(path: Path, content: Mapping[str, Any], recipe: Recipe) -> None:
+    saved, ours = content["recipe"]["science"], dataclasses.asdict(recipe.science)
+    if differing := differing_science(content, recipe):
         listed = ", ".join(f"{name}: {saved.get(name)!r} there, {ours.get(name)!r} here" for name in differing)
         raise CheckpointError(
             f"{path} belongs to another experiment ({listed}). "

@@ -1,7 +1,8 @@
 """Checkpoint files that can be trusted: several generations of them, each read only if every byte is as it was written.
 
 A file has torch's own format, a zip archive, with a SHA-256 of all its bytes as the archive's comment: ``torch.load``
-and every zip program still read it. The newest is ``last.pt``; the ones before it are kept as ``step-<steps>.pt``.
+and every zip program still read it. The newest is ``last.pt``; the ones before it are kept as ``step-<steps>.pt``, and
+the one with the best networks as ``best.pt``, however old it is.
 """
 
 import contextlib
@@ -11,6 +12,7 @@ import os
 import re
 import struct
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +23,15 @@ from pipelines.files import replacing
 
 LAST = "last.pt"
 """Name of the newest checkpoint in a run's folder."""
+BEST = "best.pt"
+"""Name of the checkpoint of the best epoch so far."""
 SET_ASIDE = "damaged.pt"
 """Name under which a damaged ``last.pt`` is kept when a new one takes its place."""
 FORMAT = 2
 """Files of format 1 have no seal: their zip archive's own checksums must do."""
 _OLDER = re.compile(r"step-(\d+)\.pt")
 _END = struct.Struct("<4s16sH")  # a zip archive's last record: signature, counts and offsets, length of the comment
+_STARTS = (b"PK", b"\x80\x02")  # of what torch.save writes: an archive, and its older format
 _SEAL = b"sha256:"
 _SEALED = len(_SEAL) + 2 * hashlib.sha256().digest_size
 
@@ -62,9 +67,9 @@ def unpacked(data: bytes, name: object) -> dict[str, Any]:
     except CheckpointError:
         raise
     except Exception as error:  # zipfile and torch.load raise whatever the damage makes them raise
-        raise CheckpointError(
-            f"{name} cannot be read as a checkpoint ({type(error).__name__}: damaged, or it holds more than tensors)."
-        ) from error
+        what = "empty" if not data else "another kind of file" if data[:2] not in _STARTS else ""
+        why = f"it is {what}" if what else f"{type(error).__name__}: damaged, or it holds more than tensors"
+        raise CheckpointError(f"{name} cannot be read as a checkpoint ({why}).") from error
     form = content.get("format") if isinstance(content, dict) else None
     if type(form) is not int or form not in range(1, FORMAT + 1):
         raise CheckpointError(f"{name} is not a checkpoint of this program (formats 1 to {FORMAT}).")
@@ -77,7 +82,8 @@ def read(path: Path) -> dict[str, Any]:
     """Returns the content of the checkpoint ``path``. Raises CheckpointError where it is missing or damaged."""
     try:
         if path.is_dir():
-            raise CheckpointError(f"{path} is a folder. Name a checkpoint in it, such as {path / LAST}.")
+            held = "Name a checkpoint in it, such as" if (path / LAST).exists() else "It holds no checkpoint such as"
+            raise CheckpointError(f"{path} is a folder. {held} {path / LAST}.")
         if path.exists() and not path.is_file():
             raise CheckpointError(f"{path} is not a regular file.")
         data = path.read_bytes()
@@ -89,10 +95,10 @@ def read(path: Path) -> dict[str, Any]:
 
 
 class Checkpoints:
-    """The checkpoints in one run's folder: the newest and up to ``keep - 1`` older ones."""
+    """The checkpoints in one run's folder: the newest, up to ``keep - 1`` older ones, and the best one."""
 
     def __init__(self, folder: Path, keep: int) -> None:
-        """``keep``: how many whole checkpoints stay, at least 1."""
+        """``keep``: how many whole checkpoints stay beside the best one, at least 1."""
         self._folder, self._keep = folder, keep
         self._last_step: int | None = None  # of last.pt, where this process has written or read it whole
 
@@ -101,10 +107,15 @@ class Checkpoints:
         """The path of the newest checkpoint, whether or not there is one."""
         return self._folder / LAST
 
+    @property
+    def best(self) -> Path:
+        """The path of the best checkpoint, whether or not there is one."""
+        return self._folder / BEST
+
     def paths(self) -> list[Path]:
-        """Returns all checkpoints that there are, the newest first."""
+        """Returns all checkpoints that there are, the newest first and the best one, which may be old, last."""
         older = sorted(self._older(), reverse=True)
-        return [path for path in (self.last, *(path for _, path in older)) if path.exists()]
+        return [path for path in (self.last, *(path for _, path in older), self.best) if path.exists()]
 
     def newest_whole(self) -> tuple[Path, dict[str, Any], list[CheckpointError]]:
         """Returns the newest checkpoint that is whole, its content, and what is wrong with each newer one.
@@ -131,20 +142,32 @@ class Checkpoints:
     def write(self, data: bytes, step: int) -> None:
         """Makes ``data`` (of ``packed``) the newest checkpoint. Raises OSError, with all others as they were.
 
-        Where the disk is too full for one more file, older ones than the last give way.
+        Where the disk is too full for one more file, older ones than the last give way, but never the best one.
         """
+        self._make_way(lambda: self._write_last(data, step))
+
+    def write_best(self, data: bytes) -> None:
+        """Makes ``data`` the best checkpoint. Raises OSError as ``write`` does, and older ones give way as there."""
+        self._make_way(lambda: self._write_best(data))
+
+    def _make_way(self, write: Callable[[], None]) -> None:
+        """Calls ``write``, and once more without the older checkpoints where the disk refuses."""
         self._folder.mkdir(parents=True, exist_ok=True)
         try:
-            self._write(data, step)
+            write()
         except OSError:
             older = [path for _, path in self._older()]
             if not (older and self._last_step is not None):
                 raise
             for path in older:
                 path.unlink()
-            self._write(data, step)
+            write()
 
-    def _write(self, data: bytes, step: int) -> None:
+    def _write_best(self, data: bytes) -> None:
+        with replacing(self.best) as building:
+            building.write_bytes(data)
+
+    def _write_last(self, data: bytes, step: int) -> None:
         with replacing(self.last) as building:
             building.write_bytes(data)
             if self.last.exists() and self._last_step != step:  # the same step again adds its evaluation at most

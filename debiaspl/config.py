@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Annotated, Literal
 
+from debiaspl.best import Metric
 from debiaspl.models.trunks import known_trunks, misfit
 from pipelines import NAMES as PIPELINES
 from pipelines.errors import ConfigError as ConfigError
@@ -198,7 +199,9 @@ class Engine:
     save_minutes: NotNegative = 10.0
     """Minutes between two checkpoints within an epoch, written in the background; each epoch's end is saved, too."""
     keep: Count = 2
-    """Whole checkpoints that stay in the run's folder: last.pt and older ones to fall back on."""
+    """Whole checkpoints that stay in the run's folder: last.pt and older ones to fall back on; best.pt comes on top."""
+    best: Metric = "auto"
+    """What best.pt is chosen by; auto: the balanced accuracy of the better of the two networks."""
     log_every: Count = 10
     """Steps between two readings of the metrics from the device."""
 

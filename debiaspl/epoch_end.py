@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from debiaspl.best import is_better
 from debiaspl.build import Run
 from debiaspl.checkpoint import Progress, gathered_phat
 from debiaspl.evaluation import bias
@@ -35,7 +36,7 @@ class EpochEnd:
         results = self._accuracies(stop)
         if not results:
             return False
-        _note(progress, epoch, results)
+        _note(progress, epoch, results, run.recipe.engine.best)
         values = {
             f"val/{model}_{name}": value for model, row in results.items() for name, value in row._asdict().items()
         }
@@ -94,11 +95,9 @@ class EpochEnd:
             self._logbook.picture("pseudo_labels", self._picture, step)
 
 
-def _note(progress: Progress, epoch: int, results: dict[str, Accuracy]) -> None:
-    """Enters the accuracies as the last ones and, where they are, the best ones so far."""
+def _note(progress: Progress, epoch: int, results: dict[str, Accuracy], metric: str) -> None:
+    """Enters the accuracies as the last ones and, where they are by the ``metric``, the best ones so far."""
     progress.evaluated = progress.step
-    for model, accuracy in results.items():
-        record = {"epoch": float(epoch), **accuracy._asdict()}
-        progress.last[model] = record
-        if model not in progress.best or record["top1"] > progress.best[model]["top1"]:
-            progress.best[model] = record
+    progress.last = {model: {"epoch": float(epoch), **accuracy._asdict()} for model, accuracy in results.items()}
+    if is_better(metric, progress.last, progress.best):
+        progress.best = progress.last

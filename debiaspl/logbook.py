@@ -152,10 +152,10 @@ def print_results(progress: Progress, lines: dict[str, str]) -> None:
         table.add_column(column, justify="left" if column == "model" else "right")
     for model in progress.last:
         for which, results in (("last", progress.last), ("best", progress.best)):
-            result = results[model]
-            table.add_row(
-                f"{model}, {which}", f"{result['epoch']:.0f}", f"{result['top1']:.2f}", f"{result['balanced']:.2f}"
-            )
+            if result := results.get(model):
+                table.add_row(
+                    f"{model}, {which}", f"{result['epoch']:.0f}", f"{result['top1']:.2f}", f"{result['balanced']:.2f}"
+                )
     console.show(table)
     for name, value in lines.items():
         console.say(f"{name:<14}{value}")

@@ -47,6 +47,21 @@ def override(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
     return dataclasses.replace(recipe, **sections)
 
 
+def assignments(values: Mapping[str, Any]) -> list[str]:
+    """Returns ``section.field=value`` for each field of a recipe as nested dicts, as ``override`` takes them.
+
+    Fields that this version does not have are left out.
+    """
+    lines = []
+    for section, class_ in SECTIONS.items():
+        for field in dataclasses.fields(class_):
+            if field.name in values[section]:
+                value = values[section][field.name]
+                shown = ",".join(map(str, value)) if isinstance(value, tuple | list) else value
+                lines.append(f"{section}.{field.name}={shown}")
+    return lines
+
+
 def restored(saved: Mapping[str, Any]) -> Recipe:
     """Returns the recipe that a checkpoint holds as ``dataclasses.asdict``, of this version or an older one.
 

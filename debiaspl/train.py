@@ -15,14 +15,17 @@ if __name__ == "__main__":
 
 from debiaspl import recipes
 from debiaspl.accessories import Accessories
-from debiaspl.config import Recipe
-from debiaspl.overrides import SECTIONS, override
+from debiaspl.config import ConfigError, Recipe
+from debiaspl.config_file import read_config
+from debiaspl.overrides import assignments, override
 from pipelines import NAMES as PIPELINES
 from pipelines import console
 from pipelines.errors import UserError
 from pipelines.files import replacing
 from pipelines.samples.bad_files import NAMED, TooManyBadFiles
 
+DEFAULT = "imagenet-1p"
+"""The recipe where none is named."""
 _EPILOG = """\
 recipes
 {recipes}
@@ -33,7 +36,9 @@ examples
   torchrun --standalone --nproc_per_node 8 -m debiaspl.train --recipe zero-shot
                                                                     eight GPUs; 4, 2 or 1 run the same experiment
   python -m debiaspl.train --recipe demo --set science.tau=0        change any field that --print-config shows
-  python -m debiaspl.train --resume auto                            go on where the last run stopped
+  python -m debiaspl.train --resume runs/demo                       go on where that run stopped, with its settings
+  python -m debiaspl.train --resume runs/demo --set science.epochs=90
+                                                                    a finished run goes on with more epochs
 
 files below the data folder
   train/<class>/*.jpg  val/<class>/*.jpg  indexes/*.csv (column Index: place in the sorted listing of train)
@@ -41,6 +46,7 @@ files below the data folder
 
 files in the run's folder
   last.pt (the newest checkpoint: each epoch, every engine.save_minutes, and on a signal)  step-*.pt (older ones)
+  best.pt (the checkpoint of the best epoch, by engine.best)
   metrics.jsonl  tensorboard/  pseudo_labels.png  config.json
   init.json (what became of each tensor of the --init file)
 
@@ -58,11 +64,18 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=_EPILOG.format(recipes=rows),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--recipe", default="imagenet-1p", help="which experiment; see below (default: %(default)s)")
+    parser.add_argument("--recipe", help=f"which experiment; see below (default: the resumed run's, or {DEFAULT})")
     parser.add_argument("--pipeline", help=f"data pipeline: {', '.join(PIPELINES)} (default: the recipe's, dali)")
     parser.add_argument("--data", help="data folder (default: the recipe's, dataset/imagenet or dataset/demo)")
     parser.add_argument("--out", help="folder of this run (default: runs/<recipe>)")
-    parser.add_argument("--resume", metavar="auto|FILE", help="go on from this run's last.pt if there is one, or FILE")
+    parser.add_argument(
+        "--resume",
+        nargs="?",
+        const="auto",
+        metavar="auto|RUN|FILE",
+        help="go on from this run's last.pt if there is one (also without a value), from that of the folder RUN, or "
+        "FILE; without --recipe the settings are those of the run's config.json",
+    )
     parser.add_argument("--init", metavar="FILE", help="weights that the trunk starts from; '' for random ones")
     parser.add_argument(
         "--set", metavar="SECTION.FIELD=VALUE", action="append", default=[], help="change a field; may be repeated"
@@ -87,7 +100,25 @@ def chosen_recipe(arguments: argparse.Namespace) -> Recipe:
         "engine.bad_files": 0 if arguments.strict else None,
     }
     given = [f"{name}={value}" for name, value in flags.items() if value is not None]
-    return override(recipes.find(arguments.recipe), given + arguments.set)
+    base = recipes.find(arguments.recipe or DEFAULT)
+    if arguments.resume is not None:
+        base = resumed_recipe(base, arguments)
+    return override(base, given + arguments.set)
+
+
+def resumed_recipe(base: Recipe, arguments: argparse.Namespace) -> Recipe:
+    """Returns the recipe of the run that --resume means, in its folder; ``base`` where --recipe is given or none ran.
+
+    Raises ConfigError where --resume and --out name two folders, or the run's config.json is damaged.
+    """
+    resume, out = Path(arguments.resume), arguments.out
+    folder = resume if resume.is_dir() else None
+    if folder is not None and out is not None and Path(out) != folder:
+        raise ConfigError(f"--resume {folder} goes on in that folder, but --out is {out}. Give one of the two.")
+    if arguments.recipe is None:
+        beside = resume.parent if resume.is_file() else Path(out) if out else _folder_of(base)
+        base = read_config(folder or beside) or base
+    return base if folder is None else override(base, [f"engine.out={folder}"])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -140,11 +171,8 @@ def _write_list(files: list[str], folder: Path) -> None:
 def _print_config(recipe: Recipe) -> None:
     """Prints every field as --set takes it."""
     console.say(f"# recipe {recipe.name}")
-    for section in SECTIONS:
-        for field in dataclasses.fields(getattr(recipe, section)):
-            value = getattr(getattr(recipe, section), field.name)
-            shown = ",".join(str(part) for part in value) if isinstance(value, tuple) else value
-            console.say(f"{section}.{field.name}={shown}")
+    for line in assignments(dataclasses.asdict(recipe)):
+        console.say(line)
 
 
 if __name__ == "__main__":

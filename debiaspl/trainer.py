@@ -1,8 +1,6 @@
 """The loop: feed → step → log → save → evaluate; resumes at any step as if it had never stopped."""
 
 import contextlib
-import dataclasses
-import json
 import time
 from itertools import islice
 from pathlib import Path
@@ -10,12 +8,14 @@ from typing import Any
 
 import torch
 
-from debiaspl import checkpoint
+from debiaspl import best_checkpoint, checkpoint, config_file
+from debiaspl.about import describe
 from debiaspl.agreement import Agreement
 from debiaspl.build import Run
 from debiaspl.checkpoint import Progress
 from debiaspl.checkpoint_file import Checkpoints, read
 from debiaspl.clock import clock
+from debiaspl.continuing import extended
 from debiaspl.epoch_end import PICTURE, EpochEnd
 from debiaspl.logbook import Logbook
 from debiaspl.optim import learning_rate
@@ -24,7 +24,6 @@ from debiaspl.signals import StopRequest
 from debiaspl.step_log import NotFinite, StepLog
 from pipelines.batch import Batch
 from pipelines.errors import UserError
-from pipelines.files import replacing
 
 
 class Trainer:
@@ -39,6 +38,8 @@ class Trainer:
         self._images = self._science.labeled_batch * (1 + self._science.mu)  # of a step, each counted once
         self._agreement = Agreement(run.ranks)
         self._saved = time.monotonic()
+        self._about = describe(run.recipe, run.training.split)
+        self._lacks_best = False  # whether the networks as they were loaded are the best ones, and best.pt is not
         self.checkpoints = Checkpoints(folder, run.recipe.engine.keep)
         self.progress = Progress()
 
@@ -58,14 +59,18 @@ class Trainer:
         Raises CheckpointError where it is damaged or belongs to another experiment.
         """
         content = read(path) if content is None else content
+        content = extended(path, content, self._recipe, self._steps, say=self._ranks.is_main)
         split = self._run.training.split.fingerprint
         self.progress = checkpoint.restore(path, content, self._state, self._recipe, split, self._ranks)
+        if self._ranks.is_main:
+            self._lacks_best = best_checkpoint.agree(self.checkpoints.best, self.progress, self._recipe, split)
 
     def bytes_to_write(self) -> int:
         """Returns about how much room the checkpoints take that are still to be written."""
         tensors = [*self._state.student.state_dict().values(), *self._state.teacher.state_dict().values()]
         size = sum(tensor.nbytes for tensor in [*tensors, *self._state.student.parameters()])  # as much momentum
-        return size * max(1, self._recipe.engine.keep + 1 - len(self.checkpoints.paths()))
+        wanted = self._recipe.engine.keep + 1 + 1  # one is written before another goes, and the best one
+        return size * max(1, wanted - len(self.checkpoints.paths()))
 
     def request_stop(self) -> None:
         """Asks to save and stop after the current step (with several ranks: after the next one)."""
@@ -86,9 +91,13 @@ class Trainer:
         saver, step_log = Saver(self.checkpoints, logbook.say), StepLog(self._run, logbook, self.checkpoint_path)
         try:
             self._write_config(logbook)
+            if self._ranks.any(self._lacks_best):
+                self._save(saver, step_log)
             finished = self._train(logbook, step_log, saver, EpochEnd(self._run, self._folder, logbook))
             self.progress.records = step_log.flush()
-            saver.save_last(self._content(), self.progress.step) if self._ranks.is_main else self._content()
+            content = self._content()
+            if self._ranks.is_main:
+                saver.save_last(content, self.progress.step, is_best=self.progress.is_at_best)
             if not finished:
                 logbook.say(f"stopped after step {self.progress.step}; go on with --resume auto")
             return finished
@@ -190,7 +199,7 @@ class Trainer:
         content = self._content()
         self._saved = time.monotonic()
         if self._ranks.is_main:
-            saver.save(content, self.progress.step)
+            saver.save(content, self.progress.step, is_best=self.progress.is_at_best)
 
     def _content(self) -> dict[str, Any]:
         """Returns a checkpoint's content; raises NotFinite where the state is not finite, which is never saved."""
@@ -201,15 +210,14 @@ class Trainer:
             what = "Weights, statistics or p̂ became infinite or NaN"
             raise NotFinite(what, self.progress.step, self._recipe.engine.log_every, self.checkpoint_path)
         split = self._run.training.split.fingerprint
-        return checkpoint.capture(self._state, self.progress, self._recipe, split, self._ranks)
+        return checkpoint.capture(self._state, self.progress, self._recipe, split, self._about, self._ranks)
 
     def _write_config(self, logbook: Logbook) -> None:
         if not self._ranks.is_main:
             return
         experiment = self._recipe.experiment(self._run.training.split.fingerprint)
-        content = {"experiment": experiment, **dataclasses.asdict(self._recipe)}
-        with logbook.accessories.attempt("config.json"), replacing(self._folder / "config.json") as building:
-            building.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        with logbook.accessories.attempt(config_file.NAME):
+            config_file.write_config(self._folder, self._recipe, experiment)
         if (imported := self._run.learner.imported) is not None:
             with logbook.accessories.attempt("init.json"):
                 imported.write(self._folder / "init.json", weights=self._science.init)

@@ -79,6 +79,7 @@ def _print_results(trainer: Trainer, folder: Path, seconds: float) -> None:
     lines = {
         "time": f"{seconds:.0f} s",
         "checkpoint": readable(trainer.checkpoint_path),
+        "best networks": readable(trainer.checkpoints.best),
         "picture": readable(trainer.picture_path),
         "TensorBoard": f"tensorboard --logdir {readable(folder / 'tensorboard')}",
     }
@@ -97,7 +98,7 @@ def _start(folder: Path, recipe: Recipe, ranks: Ranks, resume: str | None) -> tu
                 f"{checkpoints.paths()[0]} exists. Go on from it with --resume auto, or start anew with another --out."
             )
         return None
-    if resume != "auto":
+    if resume != "auto" and not Path(resume).is_dir():
         return Path(resume), read(Path(resume))
     if not checkpoints.paths():
         return None

@@ -31,7 +31,7 @@ def finished(demo_data, tmp_path_factory) -> Path:
 def test_a_run_leaves_what_it_says(finished, capsys):
     steps = read(finished / "last.pt")["progress"]["step"]
     assert {path.name for path in finished.iterdir()} == {
-        "last.pt", f"step-{steps // 2:08}.pt", ".lock",
+        "last.pt", "best.pt", f"step-{steps // 2:08}.pt", ".lock",
         "metrics.jsonl", "config.json", "pseudo_labels.png", "tensorboard"
     }  # fmt: skip
     rows = without_speed(finished / "metrics.jsonl")

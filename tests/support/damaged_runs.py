@@ -22,7 +22,7 @@ from pipelines.errors import DataError
 from pipelines.samples.listing import list_images
 from tests.support.damaged_files import Readable
 from tests.support.images import photo
-from tests.support.runs import small_recipe
+from tests.support.runs import ABOUT, small_recipe
 
 _SPLIT = "split"
 
@@ -47,7 +47,7 @@ def whole_content() -> dict[str, Any]:
     for slot in state.optimizer.state.values():
         slot["momentum_buffer"].normal_(generator=generator)
     accuracy = {name: {"epoch": 1.0, "top1": 50.0, "balanced": 40.0} for name in ("student", "teacher")}
-    return capture(state, Progress(5, 3, 2, accuracy, accuracy), recipe, _SPLIT, Ranks())
+    return capture(state, Progress(5, 3, 2, accuracy, accuracy), recipe, _SPLIT, ABOUT, Ranks())
 
 
 def checkpoint(folder: Path) -> Readable:

@@ -99,6 +99,7 @@ def _resume(runs: ForkedRuns, words: Sequence[str], world: int) -> None:
 
 
 def assert_as_undisturbed(out: Path, undisturbed: Path) -> None:
-    """The last checkpoint has the same bits, and the records the same values."""
+    """The last and the best checkpoint have the same bits, and the records the same values."""
     assert_same_bits(out / "last.pt", undisturbed / "last.pt")
+    assert_same_bits(out / "best.pt", undisturbed / "best.pt")
     assert without_speed(out / "metrics.jsonl") == without_speed(undisturbed / "metrics.jsonl")

@@ -19,9 +19,9 @@ from typing import NamedTuple, Self
 _ON_THE_WAY = ("torch._dynamo", "matplotlib.backends.backend_agg", "matplotlib.figure", "PIL.JpegImagePlugin")
 _ON_THE_WAY += ("debiaspl.train", "debiaspl.training", "debiaspl.board", "debiaspl.dry_run", "tensorboard.compat.proto")
 """What a run imports sooner or later, which takes longer than the run."""
-PLACES = ("step", "evaluation", "save", "half saved", "unreplaced", "replaced")
-"""Within a step, within an evaluation, and four moments of a save: before it, with half the bytes written, with all
-bytes written under the temporary name, and with the new file in place but old ones not yet removed."""
+PLACES = ("step", "evaluation", "save", "half saved", "unreplaced", "replaced", "best half saved", "best replaced")
+"""Within a step, within an evaluation, and moments of a save: before it, with half the bytes written, with all bytes
+written under the temporary name, and with the new file in place but old ones not yet removed; two of best.pt's."""
 
 
 class Moment(NamedTuple):
@@ -193,11 +193,12 @@ def _lie_in_wait(moment: Moment, signals: list[int], hit: Path) -> None:
             accuracy._count = before(accuracy._count)
         case "save":
             Checkpoints.write = before(Checkpoints.write)
-        case "half saved":
+        case "half saved" | "best half saved":
+            name = "best.pt" if moment.place.startswith("best") else "last.pt"
             write = Path.write_bytes
 
             def half(path: Path, data: bytes) -> int:
-                if "last.pt" in path.name:
+                if name in path.name:
                     write(path, data[: len(data) // 2])
                     come()
                 return write(path, data)
@@ -207,14 +208,16 @@ def _lie_in_wait(moment: Moment, signals: list[int], hit: Path) -> None:
             Path.replace = _for_checkpoints(Path.replace, come, first=True)
         case "replaced":
             Path.replace = _for_checkpoints(Path.replace, come, first=False)
+        case "best replaced":
+            Path.replace = _for_checkpoints(Path.replace, come, first=False, name="best.pt")
     assert checkpoint_file.replacing is files.replacing
 
 
-def _for_checkpoints(really: Callable, come: Callable[[], None], *, first: bool) -> Callable:
+def _for_checkpoints(really: Callable, come: Callable[[], None], *, first: bool, name: str = "last.pt") -> Callable:
     """``Path.replace`` that comes to the moment before or after it gives a checkpoint its name."""
 
     def replace(path: Path, target: Path) -> Path:
-        checkpoint = Path(target).name == "last.pt"
+        checkpoint = Path(target).name == name
         if checkpoint and first:
             come()
         done = really(path, target)

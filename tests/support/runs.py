@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from debiaspl.about import About
 from debiaspl.checkpoint import Progress, capture
 from debiaspl.checkpoint_file import packed, read
 from debiaspl.config import Recipe
@@ -46,9 +47,13 @@ def assert_same_bits(mine: Path, theirs: Path) -> None:
     assert torch.equal(a["pseudo_labels"], b["pseudo_labels"])
 
 
+ABOUT = About(list("0123456789"), [0.485, 0.456, 0.406], [0.229, 0.224, 0.225], 16, 16, [2] * 10)
+"""What a checkpoint of the demo's recipe says of itself."""
+
+
 def save(path: Path, state: State, progress: Progress, recipe: Recipe) -> None:
     """Writes a checkpoint of one rank, on a split called 'split'."""
-    path.write_bytes(packed(capture(state, progress, recipe, "split", Ranks())))
+    path.write_bytes(packed(capture(state, progress, recipe, "split", ABOUT, Ranks())))
 
 
 def without_speed(metrics: Path) -> list[dict]:
