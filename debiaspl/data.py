@@ -14,7 +14,7 @@ from pipelines import open_source
 from pipelines.batch import Source
 from pipelines.errors import DataError, UserError, first_few
 from pipelines.names import readable
-from pipelines.order import EvaluationOrder, Stream, TrainingOrder
+from pipelines.order import EvaluationOrder, PredictionOrder, Stream, TrainingOrder
 from pipelines.samples.bad_files import BadFiles
 from pipelines.samples.listing import Listing, list_images
 from pipelines.samples.split import NoClipTargets, Split, find_file, read_split
@@ -137,6 +137,15 @@ def open_validation(recipe: Recipe, validation: Listing, ranks: Ranks) -> Valida
     own, view = _resources(recipe, recipe.engine.val_beton, ranks), recipe.science.evaluation_view
     source = open_source(recipe.engine.pipeline, validation, order, view, own, recipe.source_options)
     return ValidationData(source, torch.from_numpy(validation.labels).to(ranks.device))
+
+
+def open_pictures(recipe: Recipe, listing: Listing, ranks: Ranks, bad_files: BadFiles) -> Source:
+    """Opens images to be classified, in the evaluation view; ``bad_files`` takes those that cannot be decoded."""
+    order = PredictionOrder(listing.indices, batch=recipe.engine.eval_batch, rank=ranks.rank, world=ranks.world)
+    own = replace(_resources(recipe, recipe.engine.val_beton, ranks), bad_files=bad_files)
+    return open_source(
+        recipe.engine.pipeline, listing, order, recipe.science.evaluation_view, own, recipe.source_options
+    )
 
 
 def open_labeled(recipe: Recipe, split: Split, ranks: Ranks) -> Source:

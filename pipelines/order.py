@@ -157,5 +157,19 @@ class EvaluationOrder:
             index = self._own[start : start + self._batch]
             yield Draws(index, np.zeros_like(index), seed=0, stream=Stream.EVALUATION)  # nothing is drawn
 
-    def replaced(self, draws: Draws, bad: Container[int]) -> None:
+    def replaced(self, draws: Draws, bad: Container[int]) -> Draws | None:
         """Returns None: with another image in a bad one's place, the accuracy would be that of another set."""
+
+
+class PredictionOrder(EvaluationOrder):
+    """An evaluation's order for images of which some may be broken: what is asked of each is not how many are right."""
+
+    def replaced(self, draws: Draws, bad: Container[int]) -> Draws:
+        """Returns ``draws`` with a good sample, which comes once more, in each bad one's place.
+
+        Raises DataError where no sample is good.
+        """
+        good = next((index for index in (*draws.index.tolist(), *self.indices.tolist()) if index not in bad), None)
+        if good is None:
+            raise DataError("None of the images can be decoded.")
+        return draws._replace(index=np.asarray([good if index in bad else index for index in draws.index.tolist()]))

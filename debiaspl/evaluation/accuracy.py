@@ -1,6 +1,7 @@
 """Top-1 and class-balanced accuracy over a whole data set, each sample counted once over all ranks."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -32,22 +33,31 @@ def evaluate(
     Models keep the mode (train or eval) that they came in. ``stop`` is asked after each batch, equally often on every
     rank and to be answered alike; where it answers True, the evaluation ends and nothing is returned.
     """
-    modes = {name: model.training for name, model in models.items()}
     counts = {name: torch.zeros(2, classes, dtype=torch.int64, device=ranks.device) for name in models}
-    for model in models.values():
-        model.eval()
     source.seek(0, 0)
-    low, stopped = dtype in (torch.bfloat16, torch.float16), False
-    batches = iter(source)
-    with torch.no_grad(), torch.autocast(ranks.device.type, dtype, enabled=low):
+    batches, stopped = iter(source), False
+    with evaluating(models, ranks, dtype):
         for _ in range(ranks.max(len(source))):
             if (views := next(batches, None)) is not None:  # this rank may have one batch less than others
                 _count(models, counts, views, labels)
             if stopped := stop():
                 break
-    for name, model in models.items():
-        model.train(modes[name])
-    return {} if stopped else {name: _accuracy(ranks.sum_(count)) for name, count in counts.items()}
+    return {} if stopped else {name: accuracy_of(ranks.sum_(count)) for name, count in counts.items()}
+
+
+@contextmanager
+def evaluating(models: Mapping[str, nn.Module], ranks: Ranks, dtype: torch.dtype) -> Iterator[None]:
+    """Puts models in eval mode, without gradients and computing in ``dtype``, and back into the mode they came in."""
+    modes = {name: model.training for name, model in models.items()}
+    for model in models.values():
+        model.eval()
+    low = dtype in (torch.bfloat16, torch.float16)
+    try:
+        with torch.no_grad(), torch.autocast(ranks.device.type, dtype, enabled=low):
+            yield
+    finally:
+        for name, model in models.items():
+            model.train(modes[name])
 
 
 def _count(
@@ -61,7 +71,8 @@ def _count(
         counts[name][1].index_add_(0, truth, right.long())
 
 
-def _accuracy(counts: Int64[Tensor, "2 c"]) -> Accuracy:
+def accuracy_of(counts: Int64[Tensor, "2 c"]) -> Accuracy:
+    """Returns the accuracy where ``counts`` has each class's images and, of these, the correctly classified ones."""
     seen, right = counts.double()
     per_class = (right / seen)[seen > 0]
     return Accuracy(top1=100 * float(right.sum() / seen.sum()), balanced=100 * float(per_class.mean()))

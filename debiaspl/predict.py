@@ -1,0 +1,64 @@
+"""Predict: python -m debiaspl.predict runs/demo pictures --out labels.csv (a class and a confidence per picture)."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from debiaspl import startup
+
+if __name__ == "__main__":
+    startup.answer_interrupts()
+
+from pipelines import NAMES as PIPELINES
+from pipelines import console
+from pipelines.errors import UserError
+
+_EPILOG = """\
+OUT has a row per picture that could be decoded, in the order of the folder: file, label, confidence, and the five
+likeliest classes with their probabilities. Pictures lie at any depth, in any format of torchvision's ImageFolder.
+Those that cannot be decoded are counted, named, and listed with their reasons in OUT.skipped.csv.
+
+Nothing of the data that the run was trained on is needed. --pipeline ffcv reads ffcv/<folder>.beton beside the folder.
+
+exit codes: 0 done; 2 something to mend, said in one message
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Returns the command line's parser."""
+    parser = argparse.ArgumentParser(
+        prog="python -m debiaspl.predict",
+        description="Tells the class of each picture in a folder, and how sure the network is.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("run", type=Path, help="a run's folder, or a checkpoint")
+    parser.add_argument("folder", type=Path, help="pictures, at any depth")
+    parser.add_argument("--out", type=Path, required=True, metavar="CSV", help="where the labels are written")
+    parser.add_argument("--html", type=Path, help="a contact sheet: each class's surest and least sure pictures")
+    parser.add_argument("--which", choices=("best", "last"), default="best", help="best.pt (the default) or last.pt")
+    parser.add_argument(
+        "--model", choices=("auto", "student", "teacher"), default="auto", help="auto: the better one (the default)"
+    )
+    parser.add_argument("--pipeline", choices=PIPELINES, help="data pipeline (default: the run's, where it can be)")
+    parser.add_argument(
+        "--set", metavar="SECTION.FIELD=VALUE", action="append", default=[], help="change any field but science's"
+    )
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit code, 2 where something is to be mended."""
+    parsed = build_parser().parse_args(arguments)
+    try:
+        from debiaspl.using.prediction import predict  # imports torch, which --help need not wait for
+
+        predict(parsed.run, parsed.folder, parsed)
+    except UserError as error:
+        console.say(f"error: {error}", error=True)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    console.run(main)
