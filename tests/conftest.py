@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from tests.support.forked_runs import ForkedRuns
-from tests.support.runs import with_few_steps
+from tests.support.runs import quick, with_few_steps
 
 # A shell's background job ignores Ctrl-C, and so would every process that its tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -138,6 +138,16 @@ def demo_data(tmp_path_factory: pytest.TempPathFactory, load_script: Callable[[s
 def few_data(demo_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demo's data with three steps an epoch. Tests read it only."""
     return with_few_steps(demo_data, tmp_path_factory.mktemp("few") / "demo")
+
+
+@pytest.fixture(scope="session")
+def trained_run(few_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run of three epochs of three steps. Tests read it only."""
+    from debiaspl.train import main
+
+    out = tmp_path_factory.mktemp("trained") / "run"
+    assert main(quick(few_data, out, epochs=3)) == 0
+    return out
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,6 @@ from debiaspl import evaluate as command
 from debiaspl.distributed import Ranks
 from debiaspl.evaluation.accuracy import evaluate
 from debiaspl.evaluation.bias import draw_pseudo_labels, imbalance
-from debiaspl.train import main
 from pipelines.batch import Views
 
 
@@ -80,25 +79,17 @@ def test_knn_votes_by_similarity():
     assert knn.knn_accuracy(bank, labels, queries, truth, classes=3, k=50) == pytest.approx(200 / 3)
 
 
-def test_evaluate_command_repeats_the_training_s_numbers(demo_data, tmp_path, capsys):
+def test_evaluate_command_repeats_the_training_s_numbers(trained_run, capsys):
     pytest.importorskip("faiss", reason="faiss is not installed")
-    sets = ["--set", "science.epochs=1", "--set", "science.warmup_epochs=1", "--set", "engine.threads=2"]
-    flags = ["--recipe", "demo", "--pipeline", "torchvision", "--data", str(demo_data), "--out", str(tmp_path / "run")]
-    assert main([*flags, *sets]) == 0
-    rows = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
-    capsys.readouterr()
-    assert command.main([str(tmp_path / "run/last.pt"), "--knn"]) == 0
+    rows = [json.loads(line) for line in (trained_run / "metrics.jsonl").read_text().splitlines()]
+    assert command.main([str(trained_run / "last.pt"), "--knn"]) == 0
     out = capsys.readouterr().out
     student = next(line for line in out.splitlines() if "student" in line)
     assert f"{rows[-1]['val/student_top1']:.2f}" in student
     assert "above the threshold, after" in out
 
 
-@pytest.mark.parametrize("flags", [["none.pt"], ["run/last.pt", "--set", "science.tau=0"]])
-def test_evaluate_says_what_is_wrong(tmp_path, capsys, monkeypatch, flags, demo_data):
-    monkeypatch.chdir(tmp_path)
-    if flags[0] != "none.pt":
-        sets = ["--set", "science.epochs=1", "--set", "science.warmup_epochs=1"]
-        main(["--recipe", "demo", "--pipeline", "torchvision", "--data", str(demo_data), "--out", "run", *sets])
-    assert command.main(flags) == 2
+@pytest.mark.parametrize("flags", [["none.pt"], ["last.pt", "--set", "science.tau=0"]])
+def test_evaluate_says_what_is_wrong(trained_run, capsys, flags):
+    assert command.main([str(trained_run / flags[0]), *flags[1:]]) == 2
     assert capsys.readouterr().err.startswith("error: ")
