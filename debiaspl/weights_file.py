@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pipelines.errors import UserError, requires
-from pipelines.files import open_regular, verify_archive
+from pipelines.files import open_regular, replacing, verify_archive
 from pipelines.names import readable
 
 
@@ -48,6 +48,16 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     if not tensors:
         raise WeightsError(f"{readable(path)} holds no table of weights.")
     return tensors
+
+
+def write_safetensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    """Writes tensors by name, and texts about them. Raises OSError, MissingDependency without that package."""
+    with requires("safetensors", "pip install -e '.[export]'", f"Writing {path.name}"):
+        from safetensors import torch as safetensors  # optional: only for such files
+
+    dense = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with replacing(path) as building:
+        building.write_bytes(safetensors.save(dense, metadata))
 
 
 def _load_torch(path: Path) -> Any:

@@ -17,16 +17,26 @@ def build(name: str, size: int) -> tuple[nn.Module, int]:
 
     Transformers and others whose weights depend on the images' size are built for ``size``.
     """
-    fixed = timm.get_pretrained_cfg(name).fixed_input_size
-    backbone = timm.create_model(name, num_classes=0, **({"img_size": size} if fixed else {}))
+    backbone = timm.create_model(name, num_classes=0, **({"img_size": size} if is_fixed(name) else {}))
     # Not num_features: some networks have a last layer between pooling and classifier (MobileNetV3: 576, then 1024).
     return backbone, backbone.head_hidden_size
+
+
+def is_fixed(name: str) -> bool:
+    """Whether a network's weights depend on the images' size."""
+    return bool(timm.get_pretrained_cfg(name).fixed_input_size)
 
 
 def statistics(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Returns the channel means and deviations, of pixels in 0..1, that a backbone's published weights expect."""
     config = timm.get_pretrained_cfg(name)
     return config.mean, config.std
+
+
+def classifier_name(name: str) -> str:
+    """Returns what timm calls a network's last layer; empty where it has several."""
+    found = timm.get_pretrained_cfg(name).classifier
+    return found if isinstance(found, str) else ""
 
 
 @cache

@@ -82,6 +82,15 @@ def pixel_statistics(arch: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
     return (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's
 
 
+def classifier_name(arch: str) -> str:
+    """Returns what torchvision, or timm for its own networks, calls the last layer; empty where there are several."""
+    if arch.startswith(_TIMM):
+        from debiaspl.models import timm
+
+        return timm.classifier_name(arch.removeprefix(_TIMM))
+    return "fc"
+
+
 def build_trunk(arch: str, size: int) -> "tuple[torch.nn.Module, int]":
     """Returns the network ``arch`` with random weights, and the length of its feature vector.
 

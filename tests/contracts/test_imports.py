@@ -24,6 +24,9 @@ OPTIONAL = {
     "open_clip": {"tools/make_clip_targets.py"},
     "timm": {"debiaspl/models/timm.py"},
     "safetensors": {"debiaspl/weights_file.py"},
+    "onnx": {"debiaspl/using/onnx_file.py"},
+    "onnxruntime": {"debiaspl/using/onnx_file.py"},
+    "onnxscript": {"debiaspl/using/onnx_file.py"},
 }
 
 
