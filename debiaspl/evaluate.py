@@ -29,7 +29,7 @@ exit codes: 0 done; 2 something to mend, said in one message
 def build_parser() -> argparse.ArgumentParser:
     """Returns the command line's parser."""
     parser = argparse.ArgumentParser(
-        prog="python -m debiaspl.evaluate",
+        prog=startup.prog("evaluate", "python -m debiaspl.evaluate"),
         description=_DESCRIPTION,
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,

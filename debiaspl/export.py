@@ -30,7 +30,7 @@ exit codes: 0 done; 2 something to mend, said in one message
 def build_parser() -> argparse.ArgumentParser:
     """Returns the command line's parser."""
     parser = argparse.ArgumentParser(
-        prog="python -m debiaspl.export",
+        prog=startup.prog("export", "python -m debiaspl.export"),
         description="Writes a run's network to a file for other programs.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,

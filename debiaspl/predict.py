@@ -27,7 +27,7 @@ exit codes: 0 done; 2 something to mend, said in one message
 def build_parser() -> argparse.ArgumentParser:
     """Returns the command line's parser."""
     parser = argparse.ArgumentParser(
-        prog="python -m debiaspl.predict",
+        prog=startup.prog("predict", "python -m debiaspl.predict"),
         description="Tells the class of each picture in a folder, and how sure the network is.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,

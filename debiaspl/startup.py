@@ -13,6 +13,11 @@ def answer_interrupts() -> None:
     sys.excepthook = _excepthook
 
 
+def prog(command: str, otherwise: str) -> str:
+    """Returns what the user typed to start ``command``, for usage lines: 'debiaspl train', or ``otherwise``."""
+    return sys.argv[0] if sys.argv[0].endswith(f"debiaspl {command}") else otherwise
+
+
 def _excepthook(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
     if not issubclass(kind, KeyboardInterrupt):
         return sys.__excepthook__(kind, error, traceback)

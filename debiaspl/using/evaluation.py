@@ -2,7 +2,6 @@
 
 import argparse
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,11 +15,11 @@ from debiaspl.data import open_labeled, open_validation, read_data
 from debiaspl.distributed import Ranks
 from debiaspl.evaluation import bias
 from debiaspl.evaluation.detail import PER_CLASS, Detail, balanced_over, detail, per_class, thirds
-from debiaspl.evaluation.guesses import Guesses, guess
+from debiaspl.evaluation.guesses import guess
 from debiaspl.models.classifier import Classifier
 from debiaspl.using import evaluation_files
 from debiaspl.using.trained import Trained, open_trained
-from debiaspl.using.validation import Validation, open_folder, own
+from debiaspl.using.validation import Evaluated, Validation, open_folder, own
 from pipelines import console
 from pipelines.errors import UserError
 from pipelines.names import readable
@@ -28,16 +27,6 @@ from pipelines.samples.split import Split
 
 _SHOWN = 30
 """Classes that the terminal lists; of more, the ones with the lowest accuracy."""
-
-
-class Evaluated(NamedTuple):
-    """One network on one folder."""
-
-    validation: Validation
-    model: str
-    guesses: Guesses
-    detail: Detail
-    knn: float | None  # percent
 
 
 def report(options: argparse.Namespace) -> None:

@@ -3,7 +3,6 @@
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,15 +10,13 @@ from debiaspl.evaluation.detail import PER_CLASS, draw_confusion, per_class, wri
 from debiaspl.report.contact_sheet import mistakes
 from debiaspl.report.page import Heading, Section, write_page
 from debiaspl.using.trained import Trained
+from debiaspl.using.validation import Evaluated
 from pipelines import console
 from pipelines.errors import UserError
 from pipelines.names import readable
 
-if TYPE_CHECKING:
-    from debiaspl.using.evaluation import Evaluated
 
-
-def write(options: argparse.Namespace, trained: Trained, results: "Sequence[Evaluated]", model: str) -> None:
+def write(options: argparse.Namespace, trained: Trained, results: Sequence[Evaluated], model: str) -> None:
     """Writes what --out and --mistakes ask for, of one network. Raises UserError where that cannot be written."""
     shown = [each for each in results if each.model == model]
     try:
@@ -35,7 +32,7 @@ def write(options: argparse.Namespace, trained: Trained, results: "Sequence[Eval
         raise UserError(f"The evaluation cannot be written: {what} ({error.filename}). Name another place.") from error
 
 
-def accuracy_rows(results: "Sequence[Evaluated]", several: bool, knn: bool) -> list[list[str]]:
+def accuracy_rows(results: Sequence[Evaluated], several: bool, knn: bool) -> list[list[str]]:
     """Returns a row per folder and network; ``several``: the folder comes first, with how many classes it has."""
     rows = []
     for each in results:
@@ -48,7 +45,7 @@ def accuracy_rows(results: "Sequence[Evaluated]", several: bool, knn: bool) -> l
 
 
 def _write_tables(
-    folder: Path, results: "Sequence[Evaluated]", shown: "Sequence[Evaluated]", classes: Sequence[str]
+    folder: Path, results: Sequence[Evaluated], shown: Sequence[Evaluated], classes: Sequence[str]
 ) -> None:
     """Writes the accuracies of all, and a folder of its own for each evaluated one where there are several."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -62,7 +59,7 @@ def _write_tables(
         draw_confusion(own / "confusion.png", each.detail, classes)
 
 
-def _write_mistakes(path: Path, shown: "Sequence[Evaluated]", classes: Sequence[str]) -> int:
+def _write_mistakes(path: Path, shown: Sequence[Evaluated], classes: Sequence[str]) -> int:
     """Writes the wrongly classified images, the surest first, and their contact sheet; returns how many there are."""
     table: list[list[str]] = []
     sections: list[Section] = []

@@ -4,7 +4,7 @@ import argparse
 import json
 import warnings
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -56,7 +56,7 @@ def _notes(trained: Trained) -> dict[str, str]:
     """Returns what a program that uses the network has to know, as texts."""
     science, about = trained.recipe.science, trained.about
     mean, std = (about.mean, about.std) if about else pixel_statistics(science.arch)
-    values = {"classes": trained.classes, "mean": mean, "std": std}
+    values: dict[str, Any] = {"classes": trained.classes, "mean": mean, "std": std}
     values |= {"size": science.size, "resize": science.eval_resize}
     return {"arch": science.arch, **{name: json.dumps(value) for name, value in values.items()}}
 

@@ -3,11 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from debiaspl.config import Recipe
+from debiaspl.evaluation.detail import Detail
+from debiaspl.evaluation.guesses import Guesses
 from debiaspl.using.pipeline_choice import for_folder
 from pipelines.errors import DataError, first_few
 from pipelines.names import readable
@@ -27,6 +30,16 @@ class Validation:
         """Returns the classes that there are; None where all are there."""
         there = np.unique(self.truth)
         return None if len(there) == classes else there
+
+
+class Evaluated(NamedTuple):
+    """What came out of one network on one folder."""
+
+    validation: Validation
+    model: str
+    guesses: Guesses
+    detail: Detail
+    knn: float | None  # percent
 
 
 def open_folder(folder: Path, recipe: Recipe, classes: Sequence[str], asked: str | None) -> Validation:

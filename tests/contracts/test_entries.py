@@ -13,7 +13,10 @@ ROOT = Path(__file__).parents[2]
 TOOLS = ["make_demo_data", "make_splits", "make_clip_targets", "import_checkpoint", "convert_imagenet_to_ffcv"]
 TOOLS += ["make_wheelhouse"]
 ENTRIES = [
-    *(["-m", module] for module in ("debiaspl.train", "debiaspl.evaluate", "bench")),
+    *(
+        ["-m", module]
+        for module in ("debiaspl.train", "debiaspl.evaluate", "debiaspl.predict", "debiaspl.export", "bench")
+    ),
     *([str(ROOT / "tools" / f"{tool}.py")] for tool in TOOLS),
 ]
 NAMES = [words[-1].rpartition("/")[2] for words in ENTRIES]
@@ -32,7 +35,7 @@ def unread() -> int:
     return writer
 
 
-QUICK = {"debiaspl.train", "bench", "make_splits.py"}
+QUICK = {"debiaspl.train", "debiaspl.evaluate", "debiaspl.predict", "debiaspl.export", "bench", "make_splits.py"}
 """They import no torch, which takes seconds without docstrings: it is compiled anew."""
 
 

@@ -33,6 +33,15 @@ def test_an_answer_without_a_run_does_not_wait_for_torch(arguments: list[str]) -
     assert not loaded & {"torch", "numba", "torchvision", "matplotlib", "rich"}
 
 
+def test_no_command_that_uses_a_network_waits_for_torch_to_help():
+    script = "import sys\nfrom debiaspl import evaluate, export, predict\n"
+    script += (
+        "for command in (evaluate, export, predict):\n    command.build_parser().format_help()\nprint(*sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert not set(done.stdout.split()) & {"torch", "numba", "torchvision", "matplotlib", "rich", "pydantic", "jinja2"}
+
+
 def test_help_does_not_wait_for_pydantic() -> None:
     assert "pydantic" not in imported_by(["--help"])
 

@@ -1,6 +1,8 @@
 """Accuracy, kNN and bias against numbers worked out by hand; the evaluate command."""
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from debiaspl import evaluate as command
 from debiaspl.distributed import Ranks
 from debiaspl.evaluation.accuracy import evaluate
 from debiaspl.evaluation.bias import draw_pseudo_labels, imbalance
+from debiaspl.evaluation.guesses import guess
 from pipelines.batch import Views
 
 
@@ -93,3 +96,95 @@ def test_evaluate_command_repeats_the_training_s_numbers(trained_run, capsys):
 def test_evaluate_says_what_is_wrong(trained_run, capsys, flags):
     assert command.main([str(trained_run / flags[0]), *flags[1:]]) == 2
     assert capsys.readouterr().err.startswith("error: ")
+
+
+class InTurns(Ranks):
+    """A rank of several that are threads of this process: sums over all of them."""
+
+    meeting: "Meeting"
+
+    def sum_(self, tensor):
+        return tensor.copy_(self.meeting.sum(tensor))
+
+
+class Meeting:
+    """Where threads wait for each other and add their tensors up."""
+
+    def __init__(self, world: int) -> None:
+        self._barrier, self._lock, self._given = threading.Barrier(world), threading.Lock(), []
+
+    def sum(self, tensor: torch.Tensor) -> torch.Tensor:
+        with self._lock:
+            self._given.append(tensor.clone())
+        self._barrier.wait(timeout=60)
+        total = torch.stack(self._given).sum(0)
+        if self._barrier.wait(timeout=60) == 0:
+            self._given.clear()
+        self._barrier.wait(timeout=60)
+        return total
+
+
+def on_ranks(world: int, work) -> list:
+    """What ``work(ranks)`` returns on each of so many ranks, which run at the same time."""
+    meeting = Meeting(world)
+
+    def rank(number: int):
+        ranks = InTurns(number, world)
+        object.__setattr__(ranks, "meeting", meeting)
+        return work(ranks)
+
+    with ThreadPoolExecutor(world) as pool:
+        return list(pool.map(rank, range(world)))
+
+
+class ShareOfSource(FixedSource):
+    """The samples of a rank: every world-th, in batches of two."""
+
+    def __init__(self, ranks):
+        self._own = list(range(ranks.rank, 7, ranks.world))
+
+    def __len__(self):
+        return -(-len(self._own) // 2)
+
+    def __iter__(self):
+        for start in range(0, len(self._own), 2):
+            index = self._own[start : start + 2]
+            pixels = torch.zeros(1, len(index), 1, 1, 3, dtype=torch.uint8)
+            pixels[0, :, 0, 0, 0] = torch.tensor([self.predictions[at] for at in index], dtype=torch.uint8)
+            yield Views(pixels, torch.tensor(index))
+
+
+def test_all_ranks_get_the_guesses_for_all_images():
+    whole = guess({"model": FirstPixel()}, FixedSource(), 8, 4, Ranks())["model"]
+    assert whole.label[:7, 0].tolist() == list(FixedSource.predictions)
+    assert whole.label.shape == (8, 4)
+    assert whole.label[0].tolist() == [0, 1, 2, 3]  # equally likely ones by number, as argmax takes the first
+    assert whole.confidence[:7, 0] == pytest.approx(np.e / (np.e + 3))
+    assert whole.seen.tolist() == [True] * 7 + [False]
+    for found in on_ranks(2, lambda ranks: guess({"model": FirstPixel()}, ShareOfSource(ranks), 8, 4, ranks)["model"]):
+        assert all(map(np.array_equal, found, whole))
+
+
+def test_only_classes_that_come_into_question_are_guessed():
+    only = guess({"model": FirstPixel()}, FixedSource(), 7, 4, Ranks(), among=torch.tensor([1, 3]))["model"]
+    assert only.label[:, 0].tolist() == [1] * 7  # of 1 and 3, neither of which is likelier but for 1
+    assert only.label.shape == (7, 2)
+    assert only.confidence[2, 0] == pytest.approx(np.e / (np.e + 1))
+    assert only.confidence[0, 0] == pytest.approx(0.5)
+
+
+def test_ranks_share_the_bank_and_the_queries_of_knn():
+    knn = pytest.importorskip("debiaspl.evaluation.knn", reason="faiss is not installed", exc_type=ImportError)
+    generator = torch.Generator().manual_seed(0)
+    bank, queries = torch.randn(21, 3, generator=generator), torch.randn(11, 3, generator=generator)
+    labels, truth = torch.arange(21) % 4, torch.arange(11) % 4
+    alone = knn.knn_accuracy(bank, labels, queries, truth, 4, k=3)
+
+    def shared(ranks):
+        mine = slice(ranks.rank, None, ranks.world)
+        whole = [knn.whole_bank(own[mine], ranks) for own in (bank, labels)]
+        assert torch.equal(whole[0], bank)
+        return knn.knn_accuracy(*whole, queries[mine], truth[mine], 4, k=3, ranks=ranks)
+
+    assert 0 < alone < 100
+    assert on_ranks(2, shared) == [pytest.approx(alone)] * 2
