@@ -170,18 +170,16 @@ def test_any_other_science_is_refused_as_before(finished, capsys, field):
 
 def test_an_unfinished_run_keeps_its_number_of_epochs(finished, tmp_path, capsys):
     out = tmp_path / "run"
-    out.mkdir()
-    for name in ("config.json", f"step-{(EPOCHS - 1) * STEPS:08}.pt"):
-        shutil.copy(finished / name, out)
+    shutil.copytree(finished, out)
+    (out / LAST).unlink()  # the one before it stands in the middle of the run
     assert train(["--resume", str(out), "--set", f"science.epochs={EPOCHS + 1}"]) == 2
     assert f"epochs: {EPOCHS} there, {EPOCHS + 1} here" in capsys.readouterr().err
 
 
 def test_resume_alone_finds_the_settings_of_the_run(finished, tmp_path, capsys):
     out = tmp_path / "run"
-    out.mkdir()
-    for name in ("config.json", f"step-{(EPOCHS - 1) * STEPS:08}.pt"):
-        shutil.copy(finished / name, out)
+    shutil.copytree(finished, out)
+    (out / LAST).unlink()  # the one before it stands in the middle of the run
     assert train(["--resume", "--out", str(out)]) == 0
     assert_same_bits(out / LAST, finished / LAST)
 
