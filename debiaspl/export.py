@@ -9,11 +9,10 @@ from debiaspl import startup
 if __name__ == "__main__":
     startup.answer_interrupts()
 
+from debiaspl.using.snippets import SUFFIXES
 from pipelines import console
 from pipelines.errors import UserError
 
-SUFFIXES = {"safetensors": ".safetensors", "torch": ".pt2", "onnx": ".onnx"}
-"""Format → the end of a file's name."""
 _EPILOG = """\
 formats
   safetensors   weights by the names that torchvision, or timm for its networks, load with strict=True

@@ -12,10 +12,10 @@ from torch.export import Dim, ExportedProgram
 
 from debiaspl.config import Science
 from debiaspl.distributed import Ranks
-from debiaspl.export import SUFFIXES
 from debiaspl.models.classifier import Classifier
 from debiaspl.models.trunks import classifier_name, pixel_statistics
 from debiaspl.using import snippets
+from debiaspl.using.snippets import SUFFIXES
 from debiaspl.using.trained import Trained, open_trained
 from debiaspl.weights_file import write_safetensors
 from pipelines import console

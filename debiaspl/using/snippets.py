@@ -4,6 +4,8 @@ from pathlib import Path
 
 from debiaspl.config import Science
 
+SUFFIXES = {"safetensors": ".safetensors", "torch": ".pt2", "onnx": ".onnx"}
+"""Format → the end of a file's name."""
 _OF_TORCHVISION = ("resnet18", "resnet34", "resnet50", "resnet101")
 _IMPORTS = "from PIL import Image\n\n"
 _VIEW = """\

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from debiaspl import best
+from debiaspl import best, best_checkpoint
 from debiaspl.checkpoint import Progress
 from debiaspl.checkpoint_file import BEST, LAST, packed, read
 from debiaspl.evaluate import main as evaluate
+from debiaspl.overrides import restored
 from debiaspl.train import main as train
 from pipelines.samples.listing import list_images
 from tests.support.runs import STEPS, assert_same_bits, quick, without_speed
@@ -79,19 +80,27 @@ def spoil(out: Path, how: str) -> None:
         path.write_bytes(packed({**content, "progress": {**content["progress"], "best": low, "last": low}}))
 
 
-@pytest.mark.parametrize("how", ["missing", "damaged", "foreign", "worse"])
-def test_a_run_whose_networks_are_the_best_writes_the_lost_file_again(finished, few_data, tmp_path, capsys, how):
-    """As after a kill between the evaluation that made it best and the write of best.pt, or a disk that refused."""
+@pytest.mark.parametrize("how", ["missing", "damaged", "foreign", "worse", "whole"])
+def test_networks_that_are_the_best_are_written_where_best_pt_holds_others(finished, tmp_path, capsys, how):
+    """As after a kill between the evaluation that made them best and the write of best.pt, or a disk that refused."""
+    shutil.copy(finished / BEST, tmp_path)
+    content = read(finished / BEST)
+    progress, recipe = Progress(**content["progress"]), restored(content["recipe"])
+    spoil(tmp_path, how)
+    assert best_checkpoint.agree(tmp_path / BEST, progress, recipe, content["split"]) == (how != "whole")
+    assert progress == Progress(**content["progress"])
+    assert ("The next best networks take its place" in capsys.readouterr().err) == (how in ("damaged", "foreign"))
+
+
+def test_a_run_that_was_killed_before_its_best_networks_were_written_writes_them(finished, few_data, tmp_path):
     out = tmp_path / "run"
     shutil.copytree(finished, out)
-    shutil.copy(finished / BEST, out / LAST)
+    (out / BEST).replace(out / LAST)
     for older in out.glob("step-*.pt"):
         older.unlink()
-    spoil(out, how)
     assert train(quick(few_data, out, "--resume", "auto", epochs=EPOCHS)) == 0
     assert_same_bits(out / BEST, finished / BEST)
     assert_same_bits(out / LAST, finished / LAST)
-    assert ("The next best networks take its place" in capsys.readouterr().err) == (how in ("damaged", "foreign"))
 
 
 def test_a_best_that_is_lost_is_looked_for_anew(finished, few_data, tmp_path, capsys):

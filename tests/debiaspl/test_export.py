@@ -12,10 +12,11 @@ import torch
 
 from debiaspl.checkpoint_file import BEST, packed, read
 from debiaspl.distributed import Ranks
-from debiaspl.export import SUFFIXES, main
+from debiaspl.export import main
 from debiaspl.models.classifier import Classifier
 from debiaspl.predict import main as predict
 from debiaspl.using.exporting import published_tensors
+from debiaspl.using.snippets import SUFFIXES
 from debiaspl.using.trained import open_trained
 from debiaspl.weights_file import write_safetensors
 from pipelines.errors import UserError
