@@ -63,9 +63,9 @@ def build(folder: Path, images: int, seed: int = 0) -> Path:
     """
     root = folder / f"{_PREFIX}v{_VERSION}-pillow{PIL.__version__}-{images}-seed{seed}"
     try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _refuse_other_files(folder)
         if not root.is_dir():
-            folder.mkdir(parents=True, exist_ok=True)
-            _refuse_other_files(folder)
             partial = Path(tempfile.mkdtemp(dir=folder, prefix=_PARTIAL))
             try:
                 _write(partial, images, seed)

@@ -1,10 +1,12 @@
-"""Changes to a recipe: ``--set section.field=value``, typed by the field; fields of older versions find their place."""
+"""Changes to a recipe: ``--set field=value``, typed by the field; fields of older versions find their place."""
 
 import dataclasses
+import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any, get_type_hints
 
-from debiaspl.config import ConfigError, Engine, Recipe, Science, near
+from debiaspl.config import ConfigError, Engine, Recipe, Science
+from debiaspl.science import near
 from pipelines import DaliOptions, FfcvOptions, console
 
 SECTIONS: dict[str, type[Any]] = {"science": Science, "engine": Engine, "dali": DaliOptions, "ffcv": FfcvOptions}
@@ -22,27 +24,16 @@ MOVED = {
 def override(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
     """Returns the recipe with ``section.field=value`` assignments applied, each value parsed by its field's type.
 
-    Fields may be called by their old names; a line on stderr says the new one.
+    The section may be left out where only one has such a field. Fields may be called by their old names; a line on
+    stderr says the new one. Fields that follow from an assigned one change with it.
 
     Raises ConfigError for what does not exist or does not fit.
     """
     changes: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
-    for assignment in assignments:
-        name, equals, text = assignment.partition("=")
-        name = name.strip()
-        if name in MOVED:
-            console.say(f"{name} is now {MOVED[name]}", error=True)
-            name = MOVED[name]
-        section, dot, field = name.partition(".")
-        if not (equals and dot):
-            raise ConfigError(f"--set wants section.field=value (got {assignment!r}).")
-        if section not in SECTIONS:
-            raise ConfigError(f"There is no section {section!r}; there are {', '.join(SECTIONS)}.")
-        types = get_type_hints(SECTIONS[section])
-        if field not in types:
-            known = [f"{each}.{f.name}" for each, class_ in SECTIONS.items() for f in dataclasses.fields(class_)]
-            raise ConfigError(f"There is no field {name!r}{near(name, known)}.")
-        changes[section][field] = _parse(name, types[field], text.strip())
+    for name, text in assigned(assignments).items():
+        section, _, field = name.partition(".")
+        changes[section][field] = _parse(name, get_type_hints(SECTIONS[section])[field], text)
+    changes["science"] = {**_following(recipe.science, changes["science"]), **changes["science"]}
     sections = {name: dataclasses.replace(getattr(recipe, name), **changed) for name, changed in changes.items()}
     return dataclasses.replace(recipe, **sections)
 
@@ -60,6 +51,54 @@ def assignments(values: Mapping[str, Any]) -> list[str]:
                 shown = ",".join(map(str, value)) if isinstance(value, tuple | list) else value
                 lines.append(f"{section}.{field.name}={shown}")
     return lines
+
+
+def assigned(assignments: Sequence[str]) -> dict[str, str]:
+    """Returns the full name of each assigned field, and the text that it is assigned."""
+    found = {}
+    for assignment in assignments:
+        name, equals, text = assignment.partition("=")
+        if not equals:
+            raise ConfigError(f"--set wants section.field=value (got {assignment!r}).")
+        found[_full_name(name.strip())] = text.strip()
+    return found
+
+
+def _full_name(name: str) -> str:
+    """Returns ``section.field``, also where the section was left out or the name is an old one."""
+    if name in MOVED:
+        console.say(f"{name} is now {MOVED[name]}", error=True)
+        return MOVED[name]
+    known = [f"{section}.{field.name}" for section, class_ in SECTIONS.items() for field in dataclasses.fields(class_)]
+    if name in known:
+        return name
+    section, dot, _ = name.partition(".")
+    if dot and section not in SECTIONS:
+        raise ConfigError(f"There is no section {section!r}; there are {', '.join(SECTIONS)}.")
+    if dot:
+        raise ConfigError(f"There is no field {name!r}{near(name, known)}")
+    return _with_section(name, known)
+
+
+def _with_section(name: str, known: Sequence[str]) -> str:
+    """Returns the field called ``name`` with its section; raises ConfigError where none or several have it."""
+    fields = [each.partition(".")[2] for each in known]
+    close = [name] if name in fields else difflib.get_close_matches(name, set(fields), n=3)
+    meant = [each for at, each in enumerate(known) if fields[at] in close]
+    if close == [name] and len(meant) == 1:
+        return meant[0]
+    hint = f"; did you mean {' or '.join(meant)}?" if meant else "; --print-config lists all there are."
+    raise ConfigError(f"There is no {'one ' if close == [name] else ''}field {name!r}{hint}")
+
+
+def _following(base: Science, changed: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the fields of Science that follow from those that are ``changed``, in the proportions of ``base``."""
+    follow = {}
+    if "size" in changed:
+        follow["eval_resize"] = round(changed["size"] * base.eval_resize / base.size)
+    if changed.get("epochs", base.warmup_epochs) < base.warmup_epochs:
+        follow["warmup_epochs"] = round(changed["epochs"] * base.warmup_epochs / base.epochs)
+    return follow
 
 
 def restored(saved: Mapping[str, Any]) -> Recipe:

@@ -78,7 +78,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--init", metavar="FILE", help="weights that the trunk starts from; '' for random ones")
     parser.add_argument(
-        "--set", metavar="SECTION.FIELD=VALUE", action="append", default=[], help="change a field; may be repeated"
+        "--set", metavar="FIELD=VALUE", action="append", default=[], help="change a field; may be repeated"
     )
     parser.add_argument("--strict", action="store_true", help="let the first undecodable file stop the run")
     parser.add_argument("--print-config", action="store_true", help="print every field with its value, and stop")

@@ -6,6 +6,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that the command above works without an install
 
@@ -21,6 +22,7 @@ from pipelines.beton.one_image import Encoding
 from pipelines.beton.warm import warm
 from pipelines.errors import UserError
 from pipelines.samples.image_header import PIXELS_PER_BYTE
+from pipelines.samples.reading import Alpha, Exif
 
 _DESCRIPTION = """\
 Converts an ImageFolder into FFCV's .beton files: ROOT/train and ROOT/val become ROOT/ffcv/{train,val}.beton.
@@ -39,6 +41,9 @@ that --max-resolution shrinks (Pillow's LANCZOS) are encoded as JPEG of --qualit
 --mode planes stores what a JPEG's decoder has before it upsamples chroma and converts colours: 2.5 to 3 times the
 bytes, from which the ffcv pipeline makes the same pixels in a fifth of the time or less. An image whose planes do not
 give Pillow's pixels is stored as without it. ``image`` is then a BytesField, beside ``kind``, ``width`` and ``height``.
+
+--alpha and --exif must be those of the training run (science.alpha, science.exif; recipe own: white and turn). A JPEG
+that is turned is stored as pixels.
 
 Beside each .beton: .json (parameters, versions, counts), .files.csv (each file with a note: its status and the note)
 and .records.npy (digests, for --verify). The same input gives the same bytes with any number of workers, after any
@@ -106,6 +111,8 @@ def _encoding(options: argparse.Namespace) -> Encoding:
         options.raw_share,
         options.check or ("decode" if options.mode == "planes" else "header"),
         options.pixels_per_byte,
+        options.alpha,
+        options.exif,
     )
 
 
@@ -134,6 +141,10 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="N",
         help="leave out JPEGs that claim more, as engine.pixels_per_byte does when training (1000)",
     )
+    parser.add_argument(
+        "--alpha", choices=get_args(Alpha), default="drop", help="what shows through transparency (drop)"
+    )
+    parser.add_argument("--exif", choices=get_args(Exif), default="ignore", help="EXIF's rotation (ignore); see above")
     parser.add_argument("--strict", action="store_true", help="fail at a file that cannot be stored, and leave nothing")
     parser.add_argument("--workers", type=_positive, default=cores, metavar="N", help=f"threads (here: {cores})")
     parser.add_argument("--resume", action="store_true", help="go on after a kill; what is complete is not done again")

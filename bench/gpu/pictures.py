@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pipelines.samples.image_header import ORIENTATION
+from pipelines.samples.reading import ORIENTATION
 
 SIDES = ((500, 375), (375, 500), (500, 333), (400, 300))
 """Widths and heights, in turn."""

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 
-from debiaspl.config import ConfigError, Recipe, near
+from debiaspl.config import ConfigError, Recipe
 from debiaspl.recipes.demo import demo, demo_fixmatch, demo_supervised
 from debiaspl.recipes.imagenet_02p import imagenet_02p, imagenet_02p_clip, imagenet_02p_fixmatch, imagenet_02p_nodebias
 from debiaspl.recipes.imagenet_1p import imagenet_1p, imagenet_1p_clip, imagenet_1p_fixmatch, imagenet_1p_nodebias
 from debiaspl.recipes.zero_shot import zero_shot
+from debiaspl.science import near
 
 RECIPES: dict[str, Callable[[], Recipe]] = {
     "imagenet-1p": imagenet_1p,
@@ -27,5 +28,5 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
 def find(name: str) -> Recipe:
     """Returns the recipe called ``name``; raises ConfigError, which names the near ones, if there is none."""
     if name not in RECIPES:
-        raise ConfigError(f"There is no recipe {name!r}{near(name, RECIPES)}.")
+        raise ConfigError(f"There is no recipe {name!r}{near(name, RECIPES)}")
     return RECIPES[name]()

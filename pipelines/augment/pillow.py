@@ -10,21 +10,22 @@ from PIL import Image, ImageEnhance, ImageOps, UnidentifiedImageError
 from pipelines.augment import ops
 from pipelines.augment.ops import Op
 from pipelines.augment.policy import Plan
+from pipelines.samples.reading import AS_TORCHVISION, Reading
 
 
-def decode(path: Path) -> Image.Image:
-    """Returns the RGB image at ``path``, as torchvision's default loader gives it (EXIF rotation ignored).
+def decode(path: Path, reading: Reading = AS_TORCHVISION) -> Image.Image:
+    """Returns the RGB image at ``path``, by default as torchvision's loader gives it (EXIF rotation ignored).
 
     Raises OSError where the file cannot be read or is not an image.
     """
-    return decode_content(path.read_bytes())
+    return decode_content(path.read_bytes(), reading)
 
 
-def decode_content(content: bytes) -> Image.Image:
+def decode_content(content: bytes, reading: Reading = AS_TORCHVISION) -> Image.Image:
     """Returns what ``decode`` does, of a file's bytes."""
     try:
         with Image.open(io.BytesIO(content)) as image:
-            return image.convert("RGB")
+            return reading.rgb(image)
     except UnidentifiedImageError as error:  # its own words hold an address in memory
         raise OSError("not an image") from error
     except (OSError, MemoryError):

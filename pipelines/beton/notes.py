@@ -4,8 +4,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from pipelines.samples.image_header import ORIENTATION, Buffer, JpegHeader, orientation
+from pipelines.samples.image_header import Buffer, JpegHeader, orientation
+from pipelines.samples.reading import Reading, orientation_of
 
+_IGNORED = "EXIF rotation ignored, as torchvision does"
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -13,13 +15,13 @@ def notes_of_jpeg(data: Buffer, header: JpegHeader) -> list[str]:
     """Returns the notes on a JPEG whose pixels need not be looked at."""
     notes = ["grey JPEG"] if header.components == 1 else []
     if (turned := orientation(data, header)) != 1:
-        notes.append(f"EXIF rotation ignored, as torchvision does: orientation {turned}")
+        notes.append(f"{_IGNORED}: orientation {turned}")
     if header.several:
         notes.append("several pictures in one file: the first is read")
     return notes
 
 
-def notes_of_image(path: str, data: Buffer, image: Image.Image) -> list[str]:
+def notes_of_image(path: str, data: Buffer, image: Image.Image, reading: Reading) -> list[str]:
     """Returns the notes on a file that Pillow has opened."""
     notes, suffix, kind = [], Path(path).suffix.lower(), image.format or "?"
     if kind != "MPO" and Image.registered_extensions().get(suffix) != kind:
@@ -36,6 +38,9 @@ def notes_of_image(path: str, data: Buffer, image: Image.Image) -> list[str]:
         notes.append(
             "several pictures in one file: the first is read" if kind == "MPO" else f"animated: the first of {frames}"
         )
-    if (turned := image.getexif().get(ORIENTATION, 1)) != 1:
-        notes.append(f"EXIF rotation ignored, as torchvision does: orientation {turned}")
+    if reading.alpha != "drop" and image.has_transparency_data:
+        notes.append(f"transparency on {reading.alpha}")
+    if (turned := orientation_of(image)) != 1:
+        what = "turned as EXIF asks" if reading.turns else _IGNORED
+        notes.append(f"{what}: orientation {turned}")
     return notes

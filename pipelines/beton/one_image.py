@@ -31,8 +31,10 @@ from pipelines.samples.image_header import (
     JpegHeader,
     is_ended,
     jpeg_header,
+    may_be_turned,
     too_few_bytes,
 )
+from pipelines.samples.reading import Alpha, Exif, Reading, orientation_of
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,13 @@ class Encoding:
     raw_share: float = 0.5  # of the images, where mode is "proportion"
     check: Literal["header", "decode"] = "header"  # of planes, decode: their pixels are compared with Pillow's
     pixels_per_byte: float = PIXELS_PER_BYTE  # a JPEG that claims more for each of its bytes is skipped
+    alpha: Alpha = "drop"  # what shows through transparency
+    exif: Exif = "ignore"  # turn: an image is stored as its EXIF asks to show it
+
+    @property
+    def reading(self) -> Reading:
+        """How the files become pixels."""
+        return Reading(self.alpha, self.exif)
 
     def raw(self, index: int) -> bool:
         """Whether the sample's pixels are stored: a keyed choice, the same in any shard, subset or resumed run."""
@@ -116,7 +125,8 @@ def _looked_at(path: str, data: Buffer, encoding: Encoding, raw: bool) -> _Pictu
         _refuse_absurd(header.width, header.height)
         if reason := too_few_bytes(header, len(data), encoding.pixels_per_byte):
             raise Refused(reason)
-        if header.common and is_ended(data, header) and _leaves_no_doubt(data, header):
+        upright = encoding.exif == "ignore" or not may_be_turned(data)
+        if upright and header.common and is_ended(data, header) and _leaves_no_doubt(data, header):
             shrink = encoding.max_resolution is not None and max(header.width, header.height) > encoding.max_resolution
             size, notes = (header.width, header.height), notes_of_jpeg(data, header)
             if encoding.mode == "planes" and not shrink:
@@ -125,7 +135,7 @@ def _looked_at(path: str, data: Buffer, encoding: Encoding, raw: bool) -> _Pictu
                 return _Picture(size, True, None, notes)
             if not shrink and (pixels := _decoded(data, header, scratch=not raw)) is not None:
                 return _Picture(size, not raw, Image.fromarray(pixels) if raw else None, notes)
-    return _by_pillow(path, data, header)
+    return _by_pillow(path, data, header, encoding.reading)
 
 
 def _leaves_no_doubt(data: Buffer, header: JpegHeader) -> bool:
@@ -154,7 +164,7 @@ def _in_planes(path: str, data: Buffer, header: JpegHeader, encoding: Encoding, 
         planes = planes_of(_decoder(), data, (header.width, header.height), encoding.check == "decode")
     except DataError as error:
         _own.warning = str(error).rpartition("the image: ")[2]
-        return _by_pillow(path, data, header)
+        return _by_pillow(path, data, header, encoding.reading)
     return _Picture((header.width, header.height), True, None, notes if planes else [*notes, _NO_PLANES], planes)
 
 
@@ -177,16 +187,16 @@ def _decoded(data: Buffer, header: JpegHeader, scratch: bool) -> NDArray[np.uint
     return pixels
 
 
-def _by_pillow(path: str, data: Buffer, header: JpegHeader | None) -> _Picture:
+def _by_pillow(path: str, data: Buffer, header: JpegHeader | None, reading: Reading) -> _Picture:
     """Decodes with Pillow, which is the judge, and which names a file's kind, where that is not what its name says."""
     _own.warning, warning = "", getattr(_own, "warning", "")
     try:
         with Image.open(io.BytesIO(data)) as image:
             _refuse_absurd(*image.size)
-            notes, jpeg = notes_of_image(path, data, image), image.format in ("JPEG", "MPO")
-            image.load()
-            keep = jpeg and image.mode in ("RGB", "L")
-            pixels = image.convert("RGB")
+            notes, jpeg = notes_of_image(path, data, image, reading), image.format in ("JPEG", "MPO")
+            pixels = reading.rgb(image)
+            turned = reading.turns and orientation_of(image) != 1
+            keep = jpeg and image.mode in ("RGB", "L") and not turned
     except (Refused, MemoryError):
         raise
     except Image.DecompressionBombError as error:

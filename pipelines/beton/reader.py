@@ -22,7 +22,7 @@ from pipelines.beton.format import (
     read_tables,
     rows_and_table,
 )
-from pipelines.beton.sidecar import read_sidecar, sidecar_path
+from pipelines.beton.sidecar import read_sidecar, reading_in, sidecar_path
 from pipelines.beton.writer import tables_digest
 from pipelines.errors import DataError
 from pipelines.names import readable
@@ -111,6 +111,7 @@ def beton_of(listing: Listing, path: Path | None) -> Beton:
     root = listing.root
     command = f"python tools/convert_imagenet_to_ffcv.py --data {shlex.quote(str(root.parent))} --split {root.name}"
     command += "" if listing.classes else " --flat"
+    command += listing.reading.flags
     if path is None or not path.is_file():
         missing = f"There is no file {path}." if path else "The ffcv pipeline reads a .beton file, but none is named."
         raise DataError(f"{missing} Make it with: {command}")
@@ -125,6 +126,11 @@ def beton_of(listing: Listing, path: Path | None) -> Beton:
                 )
             if stated["fingerprint"] != listing.fingerprint:
                 raise DataError(f"{readable(path)} was made from other files than those in {readable(root)}.")
+            if (made := reading_in(stated)) != listing.reading:
+                raise DataError(
+                    f"{readable(path)} was converted with{made.flags or ' neither --alpha nor --exif'}, but its images "
+                    f"are to be read as with{listing.reading.flags or ' neither of them'}."
+                )
             if stated["tables_sha256"] != tables_digest(path):
                 raise DataError(f"The tables of {readable(path)} are damaged: they are not those that were converted.")
         else:

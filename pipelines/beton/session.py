@@ -21,7 +21,15 @@ from pipelines import console
 from pipelines.beton.format import OF_IMAGES, OF_PLANES
 from pipelines.beton.journal import Commit, Journal, read_commits, read_identity
 from pipelines.beton.one_image import StoredImage
-from pipelines.beton.sidecar import Sidecar, differences, identity_in, read_sidecar, sidecar_path, write_sidecar
+from pipelines.beton.sidecar import (
+    Sidecar,
+    differences,
+    identity_in,
+    read_sidecar,
+    sidecar_path,
+    whole_identity,
+    write_sidecar,
+)
 from pipelines.beton.status import Status
 from pipelines.beton.writer import RECORD, BetonWriter, Place
 from pipelines.errors import DataError
@@ -73,6 +81,7 @@ class Session:
         found = read_identity(self._journal_path) if self._journal_path.exists() and self.partial.exists() else None
         if found is None:
             return None
+        found = whole_identity(found)
         if found != self.identity:
             raise DataError(
                 f"{readable(self.partial)} was begun with {differences(found, self.identity)}. Resume with "

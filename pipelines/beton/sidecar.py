@@ -5,11 +5,13 @@ shapes the bytes. A conversion is resumed, and parts are merged, only where the 
 """
 
 import json
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypedDict, get_origin, get_type_hints
+from typing import Any, TypedDict, get_args, get_origin, get_type_hints
 
 from pipelines.errors import DataError
 from pipelines.names import readable
+from pipelines.samples.reading import AS_TORCHVISION, Alpha, Exif, Reading
 
 _IDENTITY = ("fingerprint", "positions", "parameters", "versions")
 
@@ -80,7 +82,21 @@ def _problem(content: Any) -> str:
 
 def identity_in(sidecar: Sidecar) -> dict[str, Any]:
     """Returns all that shapes a file's bytes, as its sidecar states it."""
-    return {key: sidecar[key] for key in _IDENTITY}  # type: ignore[literal-required]
+    return whole_identity({key: sidecar[key] for key in _IDENTITY})  # type: ignore[literal-required]
+
+
+def whole_identity(stated: dict[str, Any]) -> dict[str, Any]:
+    """Returns an identity with the parameters that older versions did not have, and did as the defaults do."""
+    return {**stated, "parameters": {**asdict(AS_TORCHVISION), **stated["parameters"]}}
+
+
+def reading_in(sidecar: Sidecar) -> Reading:
+    """Returns how the files were read that a .beton was made of. Raises DataError where there is no such way."""
+    parameters = identity_in(sidecar)["parameters"]
+    alpha, exif = parameters["alpha"], parameters["exif"]
+    if alpha not in get_args(Alpha) or exif not in get_args(Exif):
+        raise DataError(f"Its sidecar states alpha {alpha!r} and exif {exif!r}, which the converter never writes.")
+    return Reading(alpha, exif)
 
 
 def differences(one: dict[str, Any], other: dict[str, Any]) -> str:

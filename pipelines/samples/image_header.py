@@ -1,26 +1,9 @@
-"""What image files say of themselves before anything is decoded: sizes for the listing, and a JPEG's markers.
+"""What a JPEG's markers say before anything is decoded: its size, its coding, and whether it is to be turned."""
 
-Pillow takes many times as long for a header, because it looks into every segment: it is asked only where a file is no
-JPEG, or an unusual one.
-"""
-
-import os
 import struct
-import zlib
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from itertools import chain
-from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
-from tqdm import tqdm
-
-from pipelines.names import readable
-from pipelines.samples.folder_scan import THREADS
+from pipelines.samples.reading import ORIENTATION
 
 Buffer = bytes | memoryview
 MOST_PIXELS = 178_956_970
@@ -36,74 +19,18 @@ HEAD = 1 << 14
 """Bytes in which most headers end; where one does not, all of the file is looked at."""
 START = b"\xff\xd8\xff"
 """How every JPEG begins."""
-ORIENTATION = 0x0112
-"""EXIF's tag for the rotation that a viewer should apply."""
 
 _END = b"\xff\xd9"
+_EXIF = b"Exif\0\0"
+_SHORT = 3  # TIFF's type of 16 bits
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 """Start-of-frame markers: they hold the size, and their number says how the picture is coded."""
 _HUFFMAN = frozenset({0xC0, 0xC1, 0xC2})
 """Baseline, extended and progressive, Huffman-coded: what every decoder reads."""
 _SILENT = frozenset({*range(0xE0, 0xF0), 0xDB, 0xC4, 0xDD, 0xFE})
 """Segments that say nothing of the size: APPn, tables, restart interval, comment."""
-_CHUNK = 256
-"""Files per task of a thread."""
 
-_Size = tuple[int, int]  # width, height
-
-
-def read_sizes(root: str, names: Sequence[str]) -> tuple[NDArray[np.int32], NDArray[np.int32], dict[int, str]]:
-    """Returns widths and heights [n] of ``root/<name>``, and what is wrong with the files whose size is 0."""
-    starts = range(0, len(names), _CHUNK)
-    found: list[_Size | str] = []
-    with (
-        ThreadPoolExecutor(THREADS, thread_name_prefix="headers") as pool,
-        tqdm(
-            desc=f"reading headers in {readable(root.rpartition('/')[2])}",
-            total=len(names),
-            unit=" images",
-            leave=False,
-            delay=1,
-        ) as bar,
-    ):
-        for sizes in pool.map(lambda start: _chunk(root, names[start : start + _CHUNK]), starts):
-            found += sizes
-            bar.update(len(sizes))
-    bad = {index: size for index, size in enumerate(found) if isinstance(size, str)}
-    flat = chain.from_iterable((0, 0) if isinstance(size, str) else size for size in found)
-    widths, heights = np.fromiter(flat, np.int32, 2 * len(found)).reshape(-1, 2).T
-    return np.ascontiguousarray(widths), np.ascontiguousarray(heights), bad
-
-
-def _chunk(root: str, names: Sequence[str]) -> list[_Size | str]:
-    return [_size(f"{root}/{name}") for name in names]
-
-
-def _size(path: str) -> _Size | str:
-    """Returns (width, height), or what is wrong with the file."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # does not wait for the writer of a named pipe
-        try:
-            head = os.read(descriptor, HEAD)
-        finally:
-            os.close(descriptor)
-        if not head:
-            return "an empty file"
-        size = jpeg_size(head)
-        if size is None:
-            with Image.open(path) as image:
-                size = image.size
-    except UnidentifiedImageError:
-        return "not an image"
-    # What Pillow's readers raise on damaged headers
-    except (OSError, ValueError, SyntaxError, EOFError, OverflowError, zlib.error) as error:
-        return (isinstance(error, OSError) and error.strerror) or f"not an image ({error})"
-    except Image.DecompressionBombError as error:
-        return f"too large to decode ({error})"
-    width, height = size
-    if width * height > MOST_PIXELS:
-        return f"too large to decode ({width} × {height} pixels)"
-    return size if width > 0 and height > 0 else f"has no pixels ({width} × {height})"
+Size = tuple[int, int]  # width, height
 
 
 class JpegHeader(NamedTuple):
@@ -141,7 +68,7 @@ def jpeg_header(data: Buffer) -> JpegHeader | None:
     return found if found is not None and found.width and found.height else None
 
 
-def jpeg_size(head: bytes) -> _Size | None:
+def jpeg_size(head: bytes) -> Size | None:
     """Returns (width, height) of a JPEG that begins with ``head``; None where the reader must be Pillow."""
     found = _walk(head)
     if found is None or not found.plain:
@@ -157,21 +84,6 @@ def too_few_bytes(header: JpegHeader | None, size: int, pixels_per_byte: float) 
     return f"too few bytes for its {header.width} × {header.height} pixels"
 
 
-def find_absurd(
-    root: str, names: Sequence[str], pixels: NDArray[np.int64], sizes: NDArray[np.int64], pixels_per_byte: float
-) -> dict[int, str]:
-    """Returns what is wrong with those of ``root/<name>`` that ``too_few_bytes`` refuses, by position in ``names``.
-
-    Only files that claim so many pixels [n] for their size [n] in bytes are opened, to see whether they are JPEGs.
-    """
-    bad: dict[int, str] = {}
-    for index in np.flatnonzero(pixels > pixels_per_byte * np.maximum(sizes, 0)).tolist():
-        with suppress(OSError), Path(root, names[index]).open("rb") as file:
-            if reason := too_few_bytes(jpeg_header(file.read()), int(sizes[index]), pixels_per_byte):
-                bad[index] = reason
-    return bad
-
-
 def is_ended(data: Buffer, header: JpegHeader) -> bool:
     """Whether there is an end-of-image marker. Pixels hold none, so any behind the header is the picture's."""
     return data[-2:] == _END or bytes(data).rfind(_END, header.scan) >= 0
@@ -181,20 +93,45 @@ def orientation(data: Buffer, header: JpegHeader) -> int:
     """Returns the rotation (1 to 8) that EXIF's first directory asks for; 1, which is none, where it says nothing."""
     if not header.exif:
         return 1
-    head, tiff = bytes(data[: header.scan]), header.exif
+    found = _orientation_entry(bytes(data[: header.scan]), header.exif)
+    return found[1] if found is not None and 1 <= found[1] <= 8 else 1
+
+
+def _orientation_entry(head: bytes, tiff: int) -> tuple[int, int] | None:
+    """Returns the type and value of the orientation in the tables at byte ``tiff``; type 0 where they have none.
+
+    None where the tables cannot be read.
+    """
     order = {b"II": "<", b"MM": ">"}.get(head[tiff : tiff + 2])
     if order is None:
-        return 1
+        return None
     try:
         (directory,) = struct.unpack_from(f"{order}I", head, tiff + 4)
         (entries,) = struct.unpack_from(f"{order}H", head, tiff + directory)
         for entry in range(min(entries, 100)):
-            tag, _, _, value = struct.unpack_from(f"{order}HHIH", head, tiff + directory + 2 + 12 * entry)
+            tag, kind, _, value = struct.unpack_from(f"{order}HHIH", head, tiff + directory + 2 + 12 * entry)
             if tag == ORIENTATION:
-                return value if 1 <= value <= 8 else 1
+                return kind, value
     except struct.error:  # the directory lies behind the header
-        return 1
-    return 1
+        return None
+    return (0, 1) if entries <= 100 else None
+
+
+def may_be_turned(data: Buffer) -> bool:
+    """Whether Pillow may find that a JPEG is to be turned: False only where its header surely says otherwise.
+
+    It reads EXIF, joined from all its segments, and XMP where EXIF says nothing.
+    """
+    header = jpeg_header(data)
+    if header is None:
+        return True
+    head = bytes(data[: header.scan])
+    if b"tiff:Orientation" in head or head.count(_EXIF) > 1:
+        return True
+    if not header.exif:
+        return _EXIF in head
+    kind, value = _orientation_entry(head, header.exif) or (0, 0)
+    return not ((kind == 0 or kind == _SHORT) and value == 1)
 
 
 def _walk(data: bytes) -> JpegHeader | None:
@@ -207,7 +144,7 @@ def _walk(data: bytes) -> JpegHeader | None:
         while data[at] == 0xFF:
             marker = data[at + 1]
             if marker in _SILENT:
-                if marker == 0xE1 and data.startswith(b"Exif\0\0", at + 4):
+                if marker == 0xE1 and data.startswith(_EXIF, at + 4):
                     exif = at + 10
                 elif marker == 0xE2 and data.startswith(b"MPF\0", at + 4):
                     several = True

@@ -19,8 +19,10 @@ from pipelines.errors import DataError, first_few
 from pipelines.names import readable
 from pipelines.samples import listing_cache
 from pipelines.samples.folder_scan import Scan, scan_folder
-from pipelines.samples.image_header import PIXELS_PER_BYTE, find_absurd, read_sizes
+from pipelines.samples.image_header import PIXELS_PER_BYTE
+from pipelines.samples.image_sizes import find_absurd, read_sizes
 from pipelines.samples.path_table import Paths
+from pipelines.samples.reading import AS_TORCHVISION, Reading
 
 UNKNOWN = -1
 """Label of a sample whose class is not known, or not to be known."""
@@ -36,18 +38,20 @@ class Listing:
     classes: tuple[str, ...]  # empty for a folder of unlabeled images
     paths: Sequence[str]  # relative to root, "/"-separated
     labels: NDArray[np.int64]  # [N] the folder each image lies in; all UNKNOWN where that may not be known
-    heights: NDArray[np.int32]  # [N] pixels of the stored image; 0 for a bad file
+    heights: NDArray[np.int32]  # [N] pixels of the image, turned where ``reading`` turns it; 0 for a bad file
     widths: NDArray[np.int32]  # [N]
     bad: dict[int, str] = field(default_factory=dict)  # index → what is wrong with the file
     withheld: str = ""  # digest of the labels that ``without_labels`` took away
+    reading: Reading = AS_TORCHVISION  # how every source makes pixels of the files
+    part: NDArray[np.int64] | None = None  # the samples that are meant; None: all
 
     def __len__(self) -> int:
         return len(self.paths)
 
     @property
     def indices(self) -> NDArray[np.int64]:
-        """Every sample's index, int64 [N]."""
-        return np.arange(len(self), dtype=np.int64)
+        """The index of every sample that is meant, int64 [n]."""
+        return np.arange(len(self), dtype=np.int64) if self.part is None else self.part
 
     def path(self, index: int) -> Path:
         """Returns where the file of sample ``index`` lies."""
@@ -79,18 +83,20 @@ def list_images(
     labeled: bool = True,
     on_bad: Literal["raise", "keep"] = "raise",
     pixels_per_byte: float = PIXELS_PER_BYTE,
+    reading: Reading = AS_TORCHVISION,
 ) -> Listing:
     """Returns the listing of a folder, with the sizes from the images' headers (remembered in the user's cache folder).
 
     ``labeled``: ``root`` is an ImageFolder; otherwise its images lie at any depth, and their classes are unknown.
     ``on_bad="keep"``: files that are no images keep their indices, have size 0, and are named in ``bad``.
     ``pixels_per_byte``: a JPEG that claims more pixels for each of its bytes is a bad file, too.
+    ``reading``: how the files become pixels; where it turns images, the sizes are those after turning.
 
     Raises DataError where a folder is missing, empty or unreadable, or (``on_bad="raise"``) a file is no image.
     """
     remedy = "name another with --data, or make the demo's with: python tools/make_demo_data.py"
     scan = scan_folder(root, labeled, remedy)
-    widths, heights, bad = _sizes(root, scan, "classes" if labeled else "flat")
+    widths, heights, bad = _sizes(root, scan, "classes" if labeled else "flat", reading)
     absurd = find_absurd(str(root), scan.names, widths.astype(np.int64) * heights, scan.bytes, pixels_per_byte)
     widths[list(absurd)] = heights[list(absurd)] = 0
     bad = dict(sorted({**bad, **absurd}.items()))
@@ -99,12 +105,14 @@ def list_images(
         few = first_few(named, _NAMED_FILES, "\n  ")
         raise DataError(f"Not readable as images (remove or replace them):\n  {few}")
     labels = scan.labels if labeled else np.full(len(scan.names), UNKNOWN, np.int64)
-    return Listing(root, scan.classes, scan.names, labels, heights, widths, bad)
+    return Listing(root, scan.classes, scan.names, labels, heights, widths, bad, reading=reading)
 
 
-def _sizes(root: Path, scan: Scan, kind: str) -> tuple[NDArray[np.int32], NDArray[np.int32], dict[int, str]]:
+def _sizes(
+    root: Path, scan: Scan, kind: str, reading: Reading
+) -> tuple[NDArray[np.int32], NDArray[np.int32], dict[int, str]]:
     """Widths and heights of all images; only headers that are not remembered are read."""
-    cache = listing_cache.cache_path(root, kind)
+    cache = listing_cache.cache_path(root, f"{kind}, turned" if reading.turns else kind)
     with listing_cache.one_at_a_time(cache):
         old = listing_cache.load(cache)
         changes = ""
@@ -116,7 +124,9 @@ def _sizes(root: Path, scan: Scan, kind: str) -> tuple[NDArray[np.int32], NDArra
         if changes:
             line = f"{root} has changed since it was last listed: {changes}; reading {len(unknown)} headers"
             console.say(line, error=True)
-        widths[unknown], heights[unknown], found = read_sizes(str(root), [scan.names[index] for index in unknown])
+        widths[unknown], heights[unknown], found = read_sizes(
+            str(root), [scan.names[index] for index in unknown], turned=reading.turns
+        )
         if old is None or changes or len(found) < len(unknown):
             names = np.frombuffer(scan.names.block, np.uint8)
             content = listing_cache.Remembered(names, scan.labels, scan.bytes, scan.times, widths, heights)

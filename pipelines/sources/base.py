@@ -89,7 +89,7 @@ class Replacement:
                 return found
             content = found
         try:
-            image = pillow.decode_content(content)
+            image = pillow.decode_content(content, self._listing.reading)
         except OSError as error:
             return str(error)
         return image if image.size == self.size(index) else "its size has changed since the data was listed"

@@ -14,16 +14,18 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipelines.beton.jpeg_scans import is_regular
-from pipelines.samples.image_header import jpeg_header
+from pipelines.samples.image_header import jpeg_header, may_be_turned
 
 
-def usual_jpeg(content: bytes, size: tuple[int, int]) -> NDArray[np.uint8] | None:
+def usual_jpeg(content: bytes, size: tuple[int, int], *, turns: bool = False) -> NDArray[np.uint8] | None:
     """Returns the bytes [bytes] of a JPEG of ``size`` (width, height) that DALI decodes as Pillow does.
 
-    None for any other file: Pillow is to decide what it is.
+    None for any other file, and for one that is to be turned where the reading ``turns`` images: Pillow does both.
     """
     header = jpeg_header(content)
     if header is None or not (header.plain and header.common) or (header.width, header.height) != size:
+        return None
+    if turns and may_be_turned(content):
         return None
     return np.frombuffer(content, np.uint8) if is_regular(content, header) else None
 

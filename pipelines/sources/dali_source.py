@@ -11,7 +11,7 @@ On a GPU, an evaluation is decoded and cut on the CPU all the same (``DaliOption
 What DALI does differently from Pillow, measured with DALI 2.4 and Pillow 13:
 - Decoding on a GPU: not measured. nvJPEG is another decoder than libjpeg-turbo, and nvImageCodec's own tests let the
   two differ by 6 grey levels. Which images go to the hardware engine, a third decoder, depends on the batch.
-- Decoding on the CPU: nothing, for a JPEG of any kind (subsampling, progressive, grey, EXIF rotation ignored). Whatever
+- Decoding on the CPU: nothing, for a JPEG of any kind (subsampling, progressive, grey). Whatever
   else it reads differently never reaches it: Pillow decodes that, and DALI is handed the pixels.
 - Resizing: one grey level in about a fifth of the pixels, because Pillow rounds to uint8 between its two passes and
   DALI does not; more in a crop's outermost pixels where it shrinks, because there DALI repeats the edge pixel under the
@@ -164,7 +164,7 @@ class DaliSource(BaseSource):
         content = self._replacement.content(index)
         if isinstance(content, str):
             return content
-        jpeg = usual_jpeg(content, self._replacement.size(index))
+        jpeg = usual_jpeg(content, self._replacement.size(index), turns=self._listing.reading.turns)
         if jpeg is not None and index not in self._refused:
             return jpeg
         image = self._replacement.decoded(index, content)

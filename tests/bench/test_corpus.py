@@ -119,6 +119,13 @@ def test_a_folder_of_the_users_own_pictures_is_left_alone(tmp_path: Path, capsys
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_pictures_that_came_to_lie_beside_the_corpus_are_left_alone(tmp_path: Path) -> None:
+    corpus.build(tmp_path, 8)
+    (tmp_path / "train").mkdir()
+    with pytest.raises(DataError, match=r"holds files that are not the bench's \('train'\); nothing was written"):
+        corpus.build(tmp_path, 8)
+
+
 def test_where_the_images_lie_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = corpus.build(tmp_path, 8)
     assert str(root) in capsys.readouterr().err

@@ -97,6 +97,10 @@ def test_set_is_typed_by_the_field():
     ("assignment", "message"),
     [
         ("science.tua=1", r"no field 'science\.tua'; did you mean science\.tau"),
+        ("epoch=3", r"no field 'epoch'; did you mean science\.epochs\?$"),
+        ("sizes=3", r"no field 'sizes'; did you mean science\.size\?$"),
+        ("threads=3", r"no one field 'threads'; did you mean engine\.threads or dali\.threads\?$"),
+        ("zzzz=3", "no field 'zzzz'; --print-config lists all"),
         ("science.epochs=many", r"science\.epochs must be int \(got 'many'\)"),
         ("method.tau=1", "no section 'method'; there are science, engine, dali, ffcv"),
         ("ffcv.cash=page", r"no field 'ffcv\.cash'; did you mean ffcv\.cache"),
@@ -134,6 +138,27 @@ OLD = {
     "engine.dali_hw_decoder_load": 0.25,
     "engine.dali_preallocate_mb": 32,
 }
+
+
+def test_a_field_that_one_section_has_needs_no_section():
+    assert override(find("demo"), ["tau=0.7", "keep=3"]) == override(find("demo"), ["science.tau=0.7", "engine.keep=3"])
+
+
+@pytest.mark.parametrize(
+    ("recipe", "given", "derived"),
+    [
+        ("imagenet-1p", ["size=64"], {"eval_resize": 73}),
+        ("imagenet-1p", ["size=224"], {"eval_resize": 256}),
+        ("imagenet-1p", ["size=64", "eval_resize=64"], {"eval_resize": 64}),
+        ("demo", ["size=64"], {"eval_resize": 64}),
+        ("imagenet-1p", ["epochs=100"], {"warmup_epochs": 5}),
+        ("imagenet-1p", ["epochs=3"], {"warmup_epochs": 0}),
+        ("demo", ["epochs=1"], {"warmup_epochs": 0}),
+    ],
+)
+def test_what_follows_from_a_field_changes_with_it(recipe, given, derived):
+    science = override(find(recipe), given).science
+    assert {name: getattr(science, name) for name in derived} == derived
 
 
 def test_old_names_of_fields_are_understood_and_say_the_new_ones(capsys):

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipelines.samples.image_header import ORIENTATION
+from pipelines.samples.reading import ORIENTATION
 from tests.support.images import photo
 
 SIDE = 96

@@ -1,6 +1,7 @@
 """A folder of files, and what each pipeline makes of it: which it refuses, and the pixels of the others."""
 
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -12,16 +13,17 @@ from pipelines.beton.one_image import Encoding
 from pipelines.order import EvaluationOrder, Order, Stream, TrainingOrder
 from pipelines.samples.bad_files import BadFiles
 from pipelines.samples.listing import Listing, list_images
+from pipelines.samples.reading import AS_TORCHVISION, Reading
 from pipelines.sources.options import Resources
 from pipelines.views import EvaluationView, TrainingViews
 
 
-def written(folder: Path, files: Iterable[bytes]) -> Listing:
+def written(folder: Path, files: Iterable[bytes], reading: Reading = AS_TORCHVISION) -> Listing:
     """Returns the listing of ``folder``/images, where each of the files now lies as a sample."""
     (folder / "images/class").mkdir(parents=True)
     for number, content in enumerate(files):
         (folder / f"images/class/{number:05}.jpg").write_bytes(content)
-    return list_images(folder / "images", on_bad="keep")
+    return list_images(folder / "images", on_bad="keep", reading=reading)
 
 
 def judged(listing: Listing, beton: Path, side: int) -> dict[str, dict[int, NDArray[np.uint8]]]:
@@ -32,8 +34,9 @@ def judged(listing: Listing, beton: Path, side: int) -> dict[str, dict[int, NDAr
     The listing holds a multiple of 4 samples: DALI's errors hit 4 at a time, which Pillow decodes from then on.
     """
     planes = beton.with_name(f"planes-{beton.name}")
-    convert(listing, beton, Encoding(), 2)
-    convert(listing, planes, Encoding(mode="planes", check="decode"), 2)
+    how = asdict(listing.reading)
+    convert(listing, beton, Encoding(**how), 2)
+    convert(listing, planes, Encoding(mode="planes", check="decode", **how), 2)
     found = {}
     for variant in (*NAMES, "ffcv, planes"):
         pipeline, bad_files = variant.partition(",")[0], BadFiles(listing, 1.0)

@@ -6,8 +6,17 @@ from typing import Any
 
 import pytest
 
-from pipelines.beton.sidecar import Sidecar, differences, identity_in, read_sidecar, sidecar_path, write_sidecar
+from pipelines.beton.sidecar import (
+    Sidecar,
+    differences,
+    identity_in,
+    read_sidecar,
+    reading_in,
+    sidecar_path,
+    write_sidecar,
+)
 from pipelines.errors import DataError
+from pipelines.samples.reading import Reading
 
 SIDECAR: Sidecar = {
     "fingerprint": "8f",
@@ -43,12 +52,19 @@ def test_the_identity_is_what_shapes_the_bytes() -> None:
     assert identity_in(SIDECAR) == {
         "fingerprint": "8f",
         "positions": "1a",
-        "parameters": {"quality": 90, "shard": None},
+        "parameters": {"alpha": "drop", "exif": "ignore", "quality": 90, "shard": None},  # the first two: as it was
         "versions": {"ffcv": "1.0.2"},
     }
     other = identity_in(SIDECAR | {"parameters": {"quality": 80, "shard": None}})
     assert differences(identity_in(SIDECAR), other) == "quality 90 (now 80)"
     assert not differences(other, other)
+
+
+def test_it_says_how_its_files_were_read() -> None:
+    assert reading_in(SIDECAR) == Reading()
+    assert reading_in(SIDECAR | {"parameters": {"alpha": "mean", "exif": "turn"}}) == Reading("mean", "turn")
+    with pytest.raises(DataError, match="alpha 'pink'"):
+        reading_in(SIDECAR | {"parameters": {"alpha": "pink"}})
 
 
 @pytest.mark.parametrize("key", SIDECAR)

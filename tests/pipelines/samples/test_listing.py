@@ -18,7 +18,7 @@ from PIL import Image
 from torchvision.datasets import ImageFolder
 
 from pipelines.errors import DataError
-from pipelines.samples import image_header, listing_cache
+from pipelines.samples import image_header, image_sizes, listing_cache
 from pipelines.samples.listing import UNKNOWN, Listing, list_images
 
 
@@ -274,8 +274,8 @@ def test_names_that_run_together_have_different_fingerprints() -> None:
 def headers_read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Paths of the files whose headers are read."""
     read: list[str] = []
-    real = image_header._size
-    monkeypatch.setattr(image_header, "_size", lambda path: (read.append(path), real(path))[1])
+    real = image_sizes._size
+    monkeypatch.setattr(image_sizes, "_size", lambda path, turned: (read.append(path), real(path, turned))[1])
     return read
 
 
@@ -566,7 +566,7 @@ def test_sizes_of_jpegs_are_pillows(tmp_path: Path) -> None:
     long = jpeg(icc_profile=bytes(40_000))  # longer than what is read at first
     assert image_header.jpeg_size(long[:16_384]) is None
     (tmp_path / "long.jpg").write_bytes(long)
-    widths, heights, bad = image_header.read_sizes(str(tmp_path), ["long.jpg"])
+    widths, heights, bad = image_sizes.read_sizes(str(tmp_path), ["long.jpg"])
     assert (widths.tolist(), heights.tolist(), bad) == ([300], [200], {})
 
 
