@@ -7,14 +7,13 @@ only where a JPEG's markers, or libturbojpeg, leave a doubt.
 import io
 import threading
 import zlib
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from pipelines import keyed_random
+from pipelines.beton.encoding import Encoding as Encoding
 from pipelines.beton.format import LONGEST_SIDE
 from pipelines.beton.into_planes import planes_of
 from pipelines.beton.jpeg_scans import is_regular
@@ -25,7 +24,6 @@ from pipelines.beton.turbojpeg import Decoder
 from pipelines.errors import DataError
 from pipelines.samples.image_header import (
     MOST_PIXELS,
-    PIXELS_PER_BYTE,
     START,
     Buffer,
     JpegHeader,
@@ -34,32 +32,7 @@ from pipelines.samples.image_header import (
     may_be_turned,
     too_few_bytes,
 )
-from pipelines.samples.reading import Alpha, Exif, Reading, orientation_of
-
-
-@dataclass(frozen=True)
-class Encoding:
-    """Says how images are stored. All of it shapes the bytes, so all of it must agree when a conversion is resumed."""
-
-    max_resolution: int | None = None  # longest side in pixels; None: never resized
-    quality: int = 90
-    mode: Literal["jpeg", "raw", "proportion", "planes"] = "jpeg"
-    raw_share: float = 0.5  # of the images, where mode is "proportion"
-    check: Literal["header", "decode"] = "header"  # of planes, decode: their pixels are compared with Pillow's
-    pixels_per_byte: float = PIXELS_PER_BYTE  # a JPEG that claims more for each of its bytes is skipped
-    alpha: Alpha = "drop"  # what shows through transparency
-    exif: Exif = "ignore"  # turn: an image is stored as its EXIF asks to show it
-
-    @property
-    def reading(self) -> Reading:
-        """How the files become pixels."""
-        return Reading(self.alpha, self.exif)
-
-    def raw(self, index: int) -> bool:
-        """Whether the sample's pixels are stored: a keyed choice, the same in any shard, subset or resumed run."""
-        if self.mode == "proportion":
-            return bool(keyed_random.uniform(keyed_random.CONVERSION, index) < self.raw_share)
-        return self.mode == "raw"
+from pipelines.samples.reading import Reading, orientation_of
 
 
 class StoredImage(NamedTuple):
