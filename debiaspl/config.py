@@ -25,9 +25,16 @@ class Engine:
     """Root with train/, val/ and the files below."""
     out: str = ""
     """Folder of the run; empty: runs/<recipe>."""
+    train: str = "train"
+    """Folder, below the data root, of the training images, a folder for each class in it; '.': the root itself."""
+    val: str = "val"
+    """The same of the validation images; empty: a share of the labeled ones is held back."""
+    held_back: Share = 0.2
+    """Share of each class that is held back, at least one image of a class that has two."""
     labeled_csv: tuple[str, ...] = ()
-    """Index file of the labeled samples below the data root; the first that exists."""
+    """Index file of the labeled samples below the data root; the first that exists. None named: all are labeled."""
     unlabeled_csv: tuple[str, ...] = ()
+    """The same of the unlabeled samples. None named: the labeled ones, without their labels."""
     unlabeled: str = ""
     """Folder, below the data root, of unlabeled images at any depth: all of them instead of unlabeled_csv's."""
     clip_file: str = ""
@@ -47,8 +54,8 @@ class Engine:
     threads: Annotated[int, AtLeast(0)] = 0
     """CPU threads of each source; 0: the cores of this process, shared with the ranks that are bound to the same."""
     bad_files: Share = 0.001
-    """Share of the training files that may be undecodable: they are replaced by the next samples of the epoch's order
-    and named once; more stop the run. 0 (--strict): the first one does."""
+    """Share of the training files (at least 3 of them) that may be undecodable: they are replaced by the next samples
+    of the epoch's order and named once; more stop the run. 0 (--strict): the first one does."""
     pixels_per_byte: Annotated[float, AtLeast(1)] = PIXELS_PER_BYTE
     """Most pixels that a JPEG may claim for each of its bytes, or it is a bad file; an all-white one has 64–256."""
     prefetch: Count = 2

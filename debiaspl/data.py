@@ -1,6 +1,7 @@
 """A recipe's images, opened: the split, the feed that trains, the validation set, and what is known of broken files."""
 
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,16 +11,20 @@ from torch import Tensor
 
 from debiaspl.config import Recipe
 from debiaspl.distributed import Ranks
+from debiaspl.folders import read_data as read_data
+from debiaspl.folders import steps_per_epoch as steps_per_epoch
 from pipelines import open_source
 from pipelines.batch import Source
-from pipelines.errors import DataError, UserError, first_few
 from pipelines.names import readable
 from pipelines.order import EvaluationOrder, PredictionOrder, Stream, TrainingOrder
 from pipelines.samples.bad_files import BadFiles
-from pipelines.samples.listing import Listing, list_images
-from pipelines.samples.split import NoClipTargets, Split, find_file, read_split
+from pipelines.samples.listing import Listing
+from pipelines.samples.split import Split
 from pipelines.sources.feed import Feed
 from pipelines.sources.options import Resources
+
+FEW = 3
+"""Undecodable files that a small set may have, too, unless engine.bad_files is 0."""
 
 
 @dataclass(frozen=True)
@@ -58,42 +63,6 @@ class ValidationData:
 
     source: Source
     labels: Int64[Tensor, "n"]
-
-
-def read_data(recipe: Recipe) -> tuple[Split, Listing]:
-    """Returns the training split and the validation listing below the data root."""
-    engine, root = recipe.engine, Path(recipe.engine.data)
-    limit = engine.pixels_per_byte
-    train = list_images(root / "train", on_bad="keep", pixels_per_byte=limit)
-    validation = list_images(root / "val", pixels_per_byte=limit)
-    if train.classes != validation.classes:
-        differing = [readable(name) for name in sorted(set(train.classes) ^ set(validation.classes))]
-        raise DataError(
-            f"{readable(root)}/train and {readable(root)}/val differ in their class folders: {first_few(differing, 5)}."
-        )
-    labeled = find_file(root, engine.labeled_csv, option="--set engine.labeled_csv=…")
-    unlabeled: Path | Listing
-    if engine.unlabeled:
-        unlabeled = list_images(root / engine.unlabeled, labeled=False, on_bad="keep", pixels_per_byte=limit)
-    else:
-        unlabeled = find_file(root, engine.unlabeled_csv, option="--set engine.unlabeled_csv=…")
-    clip_file = root / engine.clip_file if engine.clip_file else None
-    try:
-        return read_split(train, labeled, unlabeled, clip_file, use_clip=recipe.science.clip), validation
-    except NoClipTargets as error:
-        raise NoClipTargets(f"{error} Name the file with --set engine.clip_file=…") from error
-
-
-def steps_per_epoch(recipe: Recipe, split: Split) -> int:
-    """Returns how many whole steps one pass over the unlabeled set has; raises UserError where it has none."""
-    batch = recipe.science.labeled_batch * recipe.science.mu
-    steps = len(split.unlabeled) // batch
-    if steps == 0:
-        raise UserError(
-            f"A step takes {batch} unlabeled images (labeled_batch {recipe.science.labeled_batch} · mu "
-            f"{recipe.science.mu}), but there are only {len(split.unlabeled)}. Lower science.labeled_batch."
-        )
-    return steps
 
 
 def unlabeled_beton(recipe: Recipe) -> Path:
@@ -164,10 +133,9 @@ def source_threads(recipe: Recipe, ranks: Ranks) -> int:
 
 def _bad_files(recipe: Recipe, split: Split) -> tuple[BadFiles, BadFiles]:
     """Returns where the labeled and the unlabeled source note undecodable files."""
-    limit, option = recipe.engine.bad_files, "engine.bad_files"
-    labeled = BadFiles(split.listing, limit, option=option)
-    same = split.unlabeled_listing is split.listing
-    return labeled, labeled if same else BadFiles(split.unlabeled_listing, limit, option=option)
+    of = partial(BadFiles, limit=recipe.engine.bad_files, least=FEW, option="engine.bad_files")
+    labeled = of(split.listing)
+    return labeled, labeled if split.unlabeled_listing is split.listing else of(split.unlabeled_listing)
 
 
 def _resources(recipe: Recipe, beton: str, ranks: Ranks) -> Resources:

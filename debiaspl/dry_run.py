@@ -10,7 +10,10 @@ from debiaspl.build import build_learner, one_group
 from debiaspl.config import Recipe
 from debiaspl.data import open_training, read_data, steps_per_epoch, unlabeled_beton
 from debiaspl.distributed import Ranks
+from debiaspl.own_account import account, remarks
+from debiaspl.recipes.own import OWN
 from debiaspl.step import METRICS
+from debiaspl.weights_file import read_tensors
 from pipelines import console
 from pipelines.samples.split import Split
 
@@ -18,9 +21,9 @@ from pipelines.samples.split import Split
 def missing_files(recipe: Recipe) -> list[str]:
     """Returns the files and folders that a full run of this recipe needs and that are not there."""
     engine, root = recipe.engine, Path(recipe.engine.data)
-    wanted: list[tuple[Path, ...]] = [(root / "train",), (root / "val",)]
+    wanted: list[tuple[Path, ...]] = [(root / name,) for name in (engine.train, engine.val) if name]
     unlabeled = (engine.unlabeled,) if engine.unlabeled else engine.unlabeled_csv
-    wanted += [tuple(root / name for name in names) for names in (engine.labeled_csv, unlabeled)]
+    wanted += [tuple(root / name for name in names) for names in (engine.labeled_csv, unlabeled) if names]
     if recipe.science.clip and engine.clip_file:
         wanted.append((root / engine.clip_file,))
     if engine.pipeline == "ffcv":
@@ -32,13 +35,16 @@ def missing_files(recipe: Recipe) -> list[str]:
 
 
 def dry_run(recipe: Recipe, ranks: Ranks) -> None:
-    """Prints what a run would do; raises as the run would where data is missing. Missing weights are only named."""
+    """Prints what a run would do; raises as the run would where files are missing, weights among them last of all."""
     missing = missing_files(recipe)
     for name in missing:
         console.say(f"missing: {name}")
     split, validation = read_data(recipe)
+    for line in account(recipe, split, validation) if recipe.name == OWN else remarks(split, recipe.science.size):
+        console.say(line)
     steps, accumulation = steps_per_epoch(recipe, split), recipe.science.accumulation(ranks.world)
-    if recipe.science.init and not Path(recipe.science.init).exists():
+    init = Path(recipe.science.init)
+    if recipe.science.init and not init.exists():
         console.say("going on with random weights")
         recipe = replace(recipe, science=replace(recipe.science, init=""))
     small, alone = one_group(recipe), replace(ranks, rank=0, world=1)
@@ -49,7 +55,7 @@ def dry_run(recipe: Recipe, ranks: Ranks) -> None:
         training.feed.close()
     for name in training.new_bad_files():
         console.say(f"cannot be decoded, replaced: {name}")
-    table = _describe(recipe, split, len(validation), steps, accumulation)
+    table = _describe(recipe, split, len(validation.indices), steps, accumulation)
     table.add_row("labeled views", f"{tuple(batch.labeled.pixels.shape)} {batch.labeled.pixels.dtype} per group")
     table.add_row("unlabeled views", f"{tuple(batch.unlabeled.pixels.shape)} {batch.unlabeled.pixels.dtype} per group")
 
@@ -59,6 +65,8 @@ def dry_run(recipe: Recipe, ranks: Ranks) -> None:
     table.add_row("one group's step", f"{time.perf_counter() - started:.1f} s (the first one, not a speed)")
     table.add_row("its losses", ", ".join(f"{name} {value:.4g}" for name, value in values.items()))
     console.show(table)
+    if str(init) in missing:
+        read_tensors(init)  # says that there is no such file
 
 
 def _describe(recipe: Recipe, split: Split, validation: int, steps: int, accumulation: int) -> Table:

@@ -13,11 +13,12 @@ from debiaspl import startup
 if __name__ == "__main__":
     startup.answer_interrupts()
 
-from debiaspl import recipes
+from debiaspl import own_data, recipes
 from debiaspl.accessories import Accessories
 from debiaspl.config import ConfigError, Recipe
 from debiaspl.config_file import read_config
-from debiaspl.overrides import assignments, override
+from debiaspl.overrides import assigned, assignments, override
+from debiaspl.recipes.own import OWN
 from pipelines import NAMES as PIPELINES
 from pipelines import console
 from pipelines.errors import UserError
@@ -90,8 +91,8 @@ def _summary(recipe: Callable[[], Recipe]) -> str:
     return (recipe.__doc__ or "").partition("\n")[0]  # python -OO drops it
 
 
-def chosen_recipe(arguments: argparse.Namespace) -> Recipe:
-    """Returns the recipe with the flags and --set applied; --set wins."""
+def given_fields(arguments: argparse.Namespace) -> list[str]:
+    """Returns ``field=value`` of each flag that stands for a field, and then those of --set."""
     flags = {
         "engine.pipeline": arguments.pipeline,
         "engine.data": arguments.data,
@@ -100,10 +101,21 @@ def chosen_recipe(arguments: argparse.Namespace) -> Recipe:
         "engine.bad_files": 0 if arguments.strict else None,
     }
     given = [f"{name}={value}" for name, value in flags.items() if value is not None]
+    return given + arguments.set
+
+
+def chosen_recipe(arguments: argparse.Namespace) -> Recipe:
+    """Returns the recipe with the flags and --set applied; --set wins."""
     base = recipes.find(arguments.recipe or DEFAULT)
     if arguments.resume is not None:
         base = resumed_recipe(base, arguments)
-    return override(base, given + arguments.set)
+    return override(base, given_fields(arguments))
+
+
+def fitted_recipe(arguments: argparse.Namespace) -> Recipe:
+    """Returns the recipe with the flags and --set applied; recipe own, where it is named, has looked at the data."""
+    recipe = chosen_recipe(arguments)
+    return own_data.fitted(recipe, assigned(given_fields(arguments))) if arguments.recipe == OWN else recipe
 
 
 def resumed_recipe(base: Recipe, arguments: argparse.Namespace) -> Recipe:
@@ -126,7 +138,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = build_parser().parse_args(arguments)
     recipe: Recipe | None = None
     try:
-        recipe = chosen_recipe(parsed)
+        recipe = fitted_recipe(parsed)
         if parsed.print_config:
             _print_config(recipe)
             return 0

@@ -15,6 +15,8 @@ from debiaspl.config import Recipe
 from debiaspl.data import read_data, source_threads
 from debiaspl.distributed import Ranks
 from debiaspl.logbook import print_results
+from debiaspl.own_account import account
+from debiaspl.recipes.own import OWN
 from debiaspl.run_folder import RunFolder
 from debiaspl.signals import StopRequest
 from debiaspl.trainer import Trainer
@@ -43,7 +45,10 @@ def _train(
 ) -> int:
     """Trains from ``start``, a checkpoint's path and content, or from the beginning; returns the exit code."""
     stop = StopRequest()
-    run = build_run(recipe, *read_data(recipe), ranks, resuming=start is not None)
+    split, validation = read_data(recipe)
+    if ranks.is_main and recipe.name == OWN:
+        console.say("\n".join(account(recipe, split, validation)))
+    run = build_run(recipe, split, validation, ranks, resuming=start is not None)
     if ranks.is_main:
         console.say(_describe(run))
     trainer = Trainer(run, folder, stop)

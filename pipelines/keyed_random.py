@@ -24,6 +24,7 @@ class Stream(IntEnum):
     DROPOUT = 1000  # (seed, stream, step, group)
     INITIALISATION = 1001  # (seed, stream): the networks' first weights
     SUBSETS = 1002  # (stream, seed, class, file): which samples get labels
+    HELD_BACK = 1003  # (stream, seed, class, file): which labeled samples are kept for validation
 
 
 LARGEST_SEED = 2**64 - 1

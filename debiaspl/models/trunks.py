@@ -47,6 +47,8 @@ TRUNKS: "dict[str, Callable[[], debiaspl.models.resnet.ResNet | debiaspl.models.
     "wrn-28-2": _wide_resnet(depth=28, widen=2),
     # A network that a laptop's CPU trains in minutes on 32 px images.
     "resnet8-small": _resnet("basic", (1, 1, 1), width=16, small=True),
+    # The same for 64 px and more: its first two layers shrink images to a quarter.
+    "resnet10-narrow": _resnet("basic", (1, 1, 1, 1), width=16),
 }
 
 _TIMM = "timm/"

@@ -6,6 +6,7 @@ from debiaspl.config import ConfigError, Recipe
 from debiaspl.recipes.demo import demo, demo_fixmatch, demo_supervised
 from debiaspl.recipes.imagenet_02p import imagenet_02p, imagenet_02p_clip, imagenet_02p_fixmatch, imagenet_02p_nodebias
 from debiaspl.recipes.imagenet_1p import imagenet_1p, imagenet_1p_clip, imagenet_1p_fixmatch, imagenet_1p_nodebias
+from debiaspl.recipes.own import own
 from debiaspl.recipes.zero_shot import zero_shot
 from debiaspl.science import near
 
@@ -19,6 +20,7 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "imagenet-02p-fixmatch": imagenet_02p_fixmatch,
     "imagenet-02p-nodebias": imagenet_02p_nodebias,
     "zero-shot": zero_shot,
+    "own": own,
     "demo": demo,
     "demo-fixmatch": demo_fixmatch,
     "demo-supervised": demo_supervised,

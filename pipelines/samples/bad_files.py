@@ -22,13 +22,14 @@ class TooManyBadFiles(DataError):
 class BadFiles:
     """The bad files of one listing, shared by all sources over it; a source that meets one replaces it.
 
-    ``limit`` is the share of the listing that may be bad; 0 makes the first one an error. ``option`` is what the user
-    who sets it calls it.
+    ``limit`` is the share of the listing that may be bad, and ``least`` how many may be of a small one; with a limit of
+    0 the first one is an error. ``option`` is what the user who sets the limit calls it.
     """
 
-    def __init__(self, listing: Listing, limit: float, *, option: str = "limit") -> None:
+    def __init__(self, listing: Listing, limit: float, *, least: int = 0, option: str = "limit") -> None:
         """Raises TooManyBadFiles where the listing alone names too many."""
         self._listing, self._limit, self._option = listing, limit, option
+        self._most = max(least, limit * len(listing)) if limit else 0
         self._known: dict[int, str] = {}
         self._news: list[int] = []
         self._lock = threading.Lock()  # sources report from threads of their own
@@ -55,7 +56,7 @@ class BadFiles:
 
     def _require_few(self) -> None:
         bad = len(self._known)
-        if bad > self._limit * len(self._listing):
+        if bad > self._most:
             raise TooManyBadFiles(
                 f"{bad} of {len(self._listing)} files cannot be decoded, more than {self._option}={self._limit:g} "
                 f"allows:\n  {self._named(list(self._known))}\nReplace them or take them out of the data.",

@@ -5,8 +5,11 @@ pseudo-labels the true ones are not in the tables either.
 """
 
 import hashlib
+import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.errors import DataError
+from pipelines.names import readable
 from pipelines.samples.index_file import IndexFile, read_index_file
 from pipelines.samples.listing import UNKNOWN as UNKNOWN
 from pipelines.samples.listing import Listing
@@ -62,29 +66,33 @@ class NoClipTargets(DataError):
 
 def read_split(
     listing: Listing,
-    labeled_csv: Path,
-    unlabeled: Path | Listing,
+    labeled_csv: Path | None,
+    unlabeled: Path | Listing | None,
     clip_file: Path | None = None,
     use_clip: bool = False,
 ) -> Split:
     """Returns the split that two index files describe, or one and a listing of its own for the unlabeled samples.
 
-    Of such a listing all samples are unlabeled. The labeled samples' labels are the file's ``PseudoLabel`` where it
-    has that column, their folder's otherwise.
+    Of such a listing all samples are unlabeled. Without an index file all samples are labeled, and the labeled ones are
+    the unlabeled ones, too. The labeled samples' labels are the file's ``PseudoLabel`` where it has that column, their
+    folder's otherwise.
     With ``use_clip`` the unlabeled samples' CLIP targets come from ``clip_file`` (rows in the order of the index file,
     or listing, ``unlabeled``) or from that index file's own columns.
 
     Raises DataError for anything that does not fit the listing.
     """
-    labeled = read_index_file(labeled_csv, listing)
+    labeled = read_index_file(labeled_csv, listing) if labeled_csv else IndexFile(listing.indices, None, None)
     elsewhere, source = (unlabeled, unlabeled.root) if isinstance(unlabeled, Listing) else (None, unlabeled)
-    other = read_index_file(source, listing) if elsewhere is None else IndexFile(elsewhere.indices, None, None)
+    if elsewhere is not None or source is None:
+        other = IndexFile(labeled.index if elsewhere is None else elsewhere.indices, None, None)
+    else:
+        other = read_index_file(source, listing)
     labels = np.full(len(listing), UNKNOWN, np.int64)
     known = listing.labels[labeled.index] if labeled.pseudo_label is None else labeled.pseudo_label
     labels[labeled.index] = known
     clip = None
     if use_clip:
-        label, confidence = _clip_of(other, source, clip_file, len(listing.classes))
+        label, confidence = _clip_of(other, source or listing.root, clip_file, len(listing.classes))
         count = len(listing if elsewhere is None else elsewhere)
         clip = ClipTargets(np.full(count, UNKNOWN, np.int64), np.zeros(count, np.float32))
         clip.label[other.index] = label
@@ -92,16 +100,35 @@ def read_split(
     return Split(listing, labeled.index, other.index, labels, clip, elsewhere)
 
 
-def find_file(root: Path, names: Sequence[str], *, option: str = "") -> Path:
-    """Returns the first of ``names`` that exists below ``root``; ``option`` is how the user names another file."""
+def find_file(root: Path, names: Sequence[str], *, option: str = "") -> Path | None:
+    """Returns the first of ``names`` that exists below ``root``; None where there are no names.
+
+    Raises DataError where none exists; ``option`` is how the user names another file.
+    """
+    if not names:
+        return None
     for name in names:
         if (root / name).is_file():
             return root / name
     wanted = " or ".join(str(root / name) for name in names)
     raise DataError(
-        f"There is no {wanted}. Put it there, make it with python tools/make_splits.py, or name another file"
-        f"{f' with {option}' if option else ''}."
+        f"There is no {readable(wanted)}. Put it there, name another file{f' with {option}' if option else ''}, or "
+        f"{_command_for(root, names)}"
     )
+
+
+def _command_for(root: Path, names: Sequence[str]) -> str:
+    """Returns the end of a sentence: the command that makes an index file of such a name."""
+    for name in names:
+        if percent := re.search(r"train_?(\d+(?:\.\d+)?)p_index\.csv$", name):
+            share = Fraction(percent[1])
+            rule = f"percent {float(min(share, 100 - share)):g}"
+        elif count := re.search(r"train_(\d+)perclass_(?:rest_)?index\.csv$", name):
+            rule = f"per-class {count[1]}"
+        else:
+            continue
+        return f"make it with: python tools/make_splits.py {rule} --data {shlex.quote(str(root))}"
+    return "make index files with: python tools/make_splits.py --help"
 
 
 def _clip_of(

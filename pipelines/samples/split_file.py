@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import zlib
 from collections.abc import Iterable, Mapping
 from itertools import groupby
@@ -65,14 +66,16 @@ def compressed_names(listing: Listing) -> bytes:
 
 def split_files_of(csv: Path) -> list[tuple[Path, dict[str, Any]]]:
     """Returns the split files that name ``csv``, and their contents. Raises DataError for one that cannot be read."""
-    contents = [(path, _read(path)) for path in sorted(csv.parent.glob(f"*{SUFFIX}"))]
+    contents = [(path, read_split_file(path)) for path in sorted(csv.parent.glob(f"*{SUFFIX}"))]
     return [(path, content) for path, content in contents if csv.name in content["files"]]
 
 
 def check_index_file(csv: Path, content: bytes, listing: Listing) -> None:
     """Raises DataError where a split file says that ``csv`` held something else, or was made for other files."""
     for path, stated in split_files_of(csv):
-        again = f"Restore it, or make the split again with: {stated['command']}"
+        again = (
+            f"Restore it, or make the split again with: {_again(stated['command'], csv.parent, listing.root.parent)}"
+        )
         found, wanted = hashlib.sha256(content).hexdigest(), stated["files"][csv.name]["sha256"]
         if found != wanted:
             raise DataError(
@@ -86,7 +89,14 @@ def check_index_file(csv: Path, content: bytes, listing: Listing) -> None:
             )
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _again(command: str, folder: Path, data: Path) -> str:
+    """Returns the command that replaces the index files in ``folder``, which belong to the root ``data``."""
+    out = [] if folder == data / "indexes" else ["--out", str(folder)]
+    return f"{command} {shlex.join(['--data', str(data), *out, '--force'])}"
+
+
+def read_split_file(path: Path) -> dict[str, Any]:
+    """Returns a split file's content. Raises DataError for one that cannot be read or that was changed."""
     try:
         content = json.loads(read_regular(path, _LARGEST))
         problem = _problem(content)

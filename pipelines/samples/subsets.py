@@ -6,7 +6,9 @@ whatever other classes there are, and nested, so that the 0.2 % of a seed are am
 
 import hashlib
 import os
+from collections.abc import Callable
 from fractions import Fraction
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -42,6 +44,25 @@ def by_count(listing: Listing, per_class: int, seed: int) -> Chosen:
     if per_class < 1:
         raise DataError(f"At least one label per class is wanted (got {per_class}).")
     return _heads_and_rest(listing, np.full(len(listing.classes), per_class), seed)
+
+
+def held_back(
+    listing: Listing, labeled: NDArray[np.int64], share: float, seed: int, is_sound: Callable[[int], bool]
+) -> NDArray[np.int64]:
+    """Returns the samples of ``labeled`` that are kept for validation: ``share`` of each class, but at least one.
+
+    Of a class with a single sample none is kept. Samples come by a rank of their own, which a new file does not change;
+    those that are not sound are passed over.
+    """
+    kept: list[int] = []
+    for label, name in enumerate(listing.classes):
+        members = labeled[listing.labels[labeled] == label]
+        wanted = min(max(1, round(share * len(members))), len(members) - 1) if share else 0
+        hashes = np.array([_hash(listing.paths[index]) for index in members.tolist()], np.uint64)
+        keys = keyed_random.bits(Stream.HELD_BACK, seed, _hash(name), hashes)
+        ranked = members[np.argsort(keys, kind="stable")].tolist()
+        kept += islice(filter(is_sound, ranked), max(0, wanted))
+    return np.sort(np.asarray(kept, np.int64))
 
 
 def long_tail(listing: Listing, labeled: NDArray[np.int64], unlabeled: NDArray[np.int64], seed: int) -> Chosen:

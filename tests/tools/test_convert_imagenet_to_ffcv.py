@@ -50,6 +50,8 @@ def test_the_sidecar_says_what_the_file_was_made_of(data: Path) -> None:
         "mode": "jpeg",
         "raw_share": 0.5,
         "check": "header",
+        "alpha": "drop",
+        "exif": "ignore",
         "pixels_per_byte": 1000,
         "filter": "LANCZOS",
         "shard": None,

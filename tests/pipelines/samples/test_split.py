@@ -1,7 +1,6 @@
 """Index files and CLIP predictions: the published formats, what training may know of each sample, and every error."""
 
 import os
-import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -371,10 +370,16 @@ def test_a_sample_that_moves_between_the_sets_changes_the_fingerprint(listing: L
 def test_the_first_name_that_exists_is_found(tmp_path: Path) -> None:
     names = ["indexes/train_0.2p_index.csv", "indexes/train0.2p_index.csv"]
     message = rejected(lambda: find_file(tmp_path, names))
-    assert re.fullmatch(
-        f"There is no {tmp_path}/{names[0]} or {tmp_path}/{names[1]}\\. .* name another file\\.", message
+    command = f"python tools/make_splits.py percent 0.2 --data {tmp_path}"
+    assert message == (
+        f"There is no {tmp_path}/{names[0]} or {tmp_path}/{names[1]}. "
+        f"Put it there, name another file, or make it with: {command}"
     )
-    assert rejected(lambda: find_file(tmp_path, names, option="--index")).endswith("name another file with --index.")
+    assert "name another file with --index, or" in rejected(lambda: find_file(tmp_path, names, option="--index"))
+    rest = ["train_99.8p_index.csv"]
+    assert rejected(lambda: find_file(tmp_path, rest)).endswith(command)
+    assert " per-class 4 --data " in rejected(lambda: find_file(tmp_path, ["train_4perclass_rest_index.csv"]))
+    assert find_file(tmp_path, []) is None
     (tmp_path / "indexes").mkdir()
     (tmp_path / names[0]).mkdir()  # a folder is no file
     (tmp_path / names[1]).touch()

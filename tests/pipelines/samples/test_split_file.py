@@ -70,7 +70,7 @@ def test_a_changed_index_file_is_named(folder: Path, listing: Listing) -> None:
     assert read_index_file(folder / "l.csv", listing).index.tolist() == [4, 0]
     message = rejected(lambda: read_split(listing, folder / "l.csv", folder / "u.csv"))
     assert message.startswith(f"{folder / 'u.csv'} is not the file that l.split.json describes (SHA-256 ")
-    assert message.endswith(f"make the split again with: {COMMAND}")
+    assert message.endswith(f"make the split again with: {COMMAND} --data /data --out {folder} --force")
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_other_data_is_refused_and_the_first_file_named(folder: Path, names: lis
     message = rejected(lambda: read_index_file(folder / "l.csv", listing_of(*names)))
     assert message == (
         f"{folder / 'l.csv'} was made for other files than those in /data/train: {difference}. "
-        f"Restore it, or make the split again with: {COMMAND}"
+        f"Restore it, or make the split again with: {COMMAND} --data /data --out {folder} --force"
     )
 
 
