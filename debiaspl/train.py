@@ -23,6 +23,7 @@ from pipelines import NAMES as PIPELINES
 from pipelines import console
 from pipelines.errors import UserError
 from pipelines.files import replacing
+from pipelines.samples import pillow_warnings
 from pipelines.samples.bad_files import NAMED, TooManyBadFiles
 
 DEFAULT = "imagenet-1p"
@@ -158,10 +159,11 @@ def _run(recipe: Recipe, parsed: argparse.Namespace) -> int:
 
     ranks = distributed.join(recipe.engine.device)
     try:
-        if parsed.dry_run:
-            dry_run(recipe, ranks)
-            return 0
-        return train(recipe, ranks, _folder_of(recipe), parsed.resume)
+        with pillow_warnings.counted():
+            if parsed.dry_run:
+                dry_run(recipe, ranks)
+                return 0
+            return train(recipe, ranks, _folder_of(recipe), parsed.resume)
     finally:
         distributed.leave()
 

@@ -3,7 +3,6 @@
 import argparse
 import os
 import sys
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
@@ -15,12 +14,11 @@ from debiaspl import startup
 if __name__ == "__main__":
     startup.answer_interrupts()
 
-from PIL import Image
-
 from pipelines import console
 from pipelines.beton.one_image import Encoding
 from pipelines.beton.warm import warm
 from pipelines.errors import UserError
+from pipelines.samples import pillow_warnings
 from pipelines.samples.image_header import PIXELS_PER_BYTE
 from pipelines.samples.reading import Alpha, Exif
 
@@ -58,9 +56,9 @@ On several machines: --shard 1/4 … --shard 4/4, copy the parts to one folder R
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the converter; returns the exit status: 0, 2 after a message about what to mend, 130 when interrupted."""
     options = _arguments(argv)
-    warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # such files are refused, and listed by name
     try:
-        _run(options)
+        with pillow_warnings.counted():
+            _run(options)
     except UserError as error:
         console.say(f"error: {error}", error=True)
         return 2

@@ -26,7 +26,7 @@ from pipelines.errors import DataError, UserError
 from pipelines.files import replacing
 from pipelines.keyed_random import LARGEST_SEED
 from pipelines.names import readable
-from pipelines.samples import split_file
+from pipelines.samples import pillow_warnings, split_file
 from pipelines.samples.index_file import read_index_file
 from pipelines.samples.listing import UNKNOWN, Listing, list_images
 from pipelines.samples.split import ClipTargets
@@ -57,7 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Writes the files; returns the exit status: 0, or 2 after a message about what to mend."""
     given = build_parser().parse_args(arguments)
     try:
-        listing = list_images(given.data / "train", on_bad="keep")
+        with pillow_warnings.counted():
+            listing = list_images(given.data / "train", on_bad="keep")
         plan = _PLANS[given.rule](given, listing)
         if given.name:
             plan = plan._replace(names=(f"{given.name}_index", f"{given.name}_rest_index"))
@@ -67,6 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         console.say(f"error: {error}", error=True)
         return 2
     console.show(_table(listing, plan))
+    for index, reason in listing.bad.items():
+        console.say(f"left out: {listing.path(index)}: {reason}")
     console.say(f"in {readable(out)}, bound to the data by {plan.names[0]}{split_file.SUFFIX}")
     return 0
 

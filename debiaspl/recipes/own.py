@@ -19,6 +19,7 @@ def own() -> Recipe:
         ema=0.98,
         labeled_batch=8,
         mu=4,
+        group=1,  # any batch divides; own_data.py chooses both
         tau=0.4,
         threshold=0.8,
         phat_momentum=0.99,

@@ -21,6 +21,7 @@ from tqdm import tqdm
 from pipelines import console
 from pipelines.beton import turbojpeg
 from pipelines.beton.one_image import Encoding, StoredImage, stored_image
+from pipelines.beton.room import require_room
 from pipelines.beton.session import FILES, Session, finished, unwritable
 from pipelines.beton.sidecar import Sidecar
 from pipelines.beton.status import Status
@@ -71,6 +72,8 @@ def convert(
         if resume and finished(beton, identity):
             console.say(f"{readable(beton)} is complete already.")
             return
+        partial = beton.with_name(f"{beton.name}.partial")
+        require_room(listing, chosen, encoding, beton, partial.stat().st_size if resume and partial.exists() else 0)
         session = Session(beton, len(chosen), identity, resume)
     except OSError as error:
         raise unwritable(beton, error) from error
@@ -93,7 +96,12 @@ def _fill(
     session: Session, listing: Listing, chosen: NDArray[np.int64], encoding: Encoding, workers: int, strict: bool
 ) -> None:
     with tqdm(
-        total=len(chosen), initial=session.done, desc=readable(listing.root.name), unit=" images", smoothing=0.05
+        total=len(chosen),
+        initial=session.done,
+        desc=readable(listing.root.name),
+        unit=" images",
+        smoothing=0.05,
+        disable=None,  # where nobody watches, the summary says it
     ) as bar:
         for images in prepared(listing, chosen[session.done :], encoding, workers):
             if strict and (refused := next((image for image in images if image.status == Status.SKIPPED), None)):

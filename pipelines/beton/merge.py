@@ -52,7 +52,11 @@ def merge(beton: Path, resume: bool) -> None:
         raise unwritable(beton, error) from error
     try:
         with tqdm(
-            total=len(indices), initial=session.done, desc=f"merging {readable(beton.name)}", unit=" images"
+            total=len(indices),
+            initial=session.done,
+            desc=f"merging {readable(beton.name)}",
+            unit=" images",
+            disable=None,
         ) as bar:
             images = islice((each for part in parts for each in _images(part)), session.done, None)
             while batch := list(islice(images, _BATCH)):

@@ -62,7 +62,7 @@ def verify(listing: Listing, beton: Path, workers: int) -> None:
         raise DataError(f"{readable(beton)} is damaged: {problems[0]}. Convert again.")
     with (
         ThreadPoolExecutor(workers, thread_name_prefix="verify") as pool,
-        tqdm(total=len(records), desc=f"verifying {readable(beton.name)}", unit=" images", smoothing=0.05) as bar,
+        tqdm(total=len(records), desc=f"verifying {readable(beton.name)}", unit=" images", disable=None) as bar,
     ):
         chunks = (records[first : first + _CHUNK] for first in range(0, len(records), _CHUNK))
         for found in pool.map(lambda rows: list(_changed(listing, content, rows)), chunks):

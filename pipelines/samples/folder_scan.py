@@ -75,7 +75,7 @@ def scan_classes(root: str) -> Scan:
         raise DataError(f"{readable(root)} has no class folders. Expected {readable(root)}/<class>/<image>.jpg")
     with ThreadPoolExecutor(THREADS) as pool:
         walked = pool.map(lambda name: _packed(_walk(root, name, frozenset({top}))), classes)
-        bar = tqdm(walked, f"listing {_last(root)}", len(classes), unit=" classes", leave=False, delay=1)
+        bar = tqdm(walked, f"listing {_last(root)}", len(classes), unit=" classes", leave=False, delay=1, disable=None)
         found = list(bar)
     for name, packed in zip(classes, found, strict=True):
         if not packed.names:

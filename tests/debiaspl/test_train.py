@@ -113,8 +113,9 @@ def test_another_engine_may_resume_and_is_named(finished, demo_data, tmp_path, c
 
 def test_dry_run_prints_shapes_and_missing_files(demo_data, tmp_path, capsys):
     flags = ["--dry-run", "--init", str(tmp_path / "none.pth")]
-    assert main(arguments(demo_data, tmp_path / "run", *flags)) == 0
-    out = capsys.readouterr().out
+    assert main(arguments(demo_data, tmp_path / "run", *flags)) == 2
+    out, error = capsys.readouterr()
+    assert error.startswith(f"error: There is no weights file {tmp_path / 'none.pth'}")
     assert "missing: " + str(tmp_path / "none.pth") in out
     assert "(4, 28, 16, 16, 3)" in out
     assert "per epoch" in out
