@@ -105,12 +105,12 @@ def restore(
     ``capture`` returns. Engine fields may differ; those that change bits are printed.
     """
     require_parts(path, content)
-    _refuse_other_science(path, content, recipe)
-    if content["split"] != split_fingerprint:
+    if content["split"] != split_fingerprint:  # first: what recipe own chooses may differ for that alone
         raise CheckpointError(
             f"{path} was trained on another split: its data listing or index files differ from those under "
             f"{recipe.engine.data}. Restore them, or start a new run with another --out."
         )
+    _refuse_other_science(path, content, recipe)
     if problem := _misfit(content, state):
         raise CheckpointError(f"{path} is not a checkpoint of this run: {problem}.")
     if ranks.is_main:

@@ -98,6 +98,15 @@ def test_too_many_bad_files_stop_the_run_with_the_list(pipeline, spoilt):
     assert sum(str(spoilt[0].path(i)) in str(raised.value) for i in (3, 10, 11)) == 2
 
 
+def test_a_small_set_may_have_a_few_bad_files_whatever_their_share(spoilt):
+    bad_files = BadFiles(spoilt[0], limit=0.001, least=3)
+    bad_files.add({3: "gone", 10: "gone", 11: "gone"})
+    with pytest.raises(DataError, match="4 of 60 files"):
+        bad_files.add({12: "gone"})
+    with pytest.raises(DataError, match="1 of 60 files"):
+        BadFiles(spoilt[0], limit=0, least=3).add({3: "gone"})
+
+
 def test_the_first_one_stops_a_strict_run(pipeline, spoilt):
     with pytest.raises(DataError, match="1 of 60 files cannot be decoded"):
         read(pipeline, spoilt, BadFiles(spoilt[0], limit=0))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from debiaspl import data as trainer_data
+from debiaspl import folders as trainer_data
 from debiaspl.build import build_run
 from debiaspl.checkpoint_file import read
 from debiaspl.distributed import Ranks

@@ -203,6 +203,12 @@ def test_a_short_run(root, capsys, tmp_path):
     text = capsys.readouterr().out
     assert "--set size=…" in text
     assert "4, with labeled pictures: ant 8, bee 5, cow 1, dog 10" in text
+    resume = [*run, "--resume", "auto"]
+    assert main(resume) == 0
+    photo(50, 40, 99).save(root / "dog/zz.jpg")
+    capsys.readouterr()
+    assert main(resume) == 2
+    assert "was trained on another split" in capsys.readouterr().err
     content = read(out / "last.pt")
     assert content["progress"]["last"]["student"]["top1"] >= 0
     assert content["recipe"]["science"]["alpha"] == "white"

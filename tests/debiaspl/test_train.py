@@ -143,6 +143,7 @@ def change(data: Path, out: Path, kind: str) -> list[str]:
             (data / "indexes/unlabeled.csv").write_text("Index\n0\n999999\n")
         case "text as image":
             next((data / "train").rglob("*.jpg")).write_text("not a picture")
+            more = ["--strict"]
         case "no csv":
             (data / "indexes/labeled.csv").unlink()
         case "no CLIP":

@@ -137,6 +137,7 @@ def test_the_words_for_purposes_are_distinct_and_stay() -> None:
         "DROPOUT": 1000,
         "INITIALISATION": 1001,
         "SUBSETS": 1002,
+        "HELD_BACK": 1003,
     }
     found = {name: stream.value for name, stream in keyed_random.Stream.__members__.items()}
     assert found == pinned
