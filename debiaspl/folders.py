@@ -42,7 +42,7 @@ def read_data(recipe: Recipe, *, counting: bool = False) -> tuple[Split, Listing
     try:
         split = read_split(train, labeled, unlabeled, clip_file, use_clip=recipe.science.clip)
     except NoClipTargets as error:
-        raise NoClipTargets(f"{error} Name the file with --set engine.clip_file=…") from error
+        raise NoClipTargets(f"{error}\nName the file with --set engine.clip_file=…") from error
     return (split, validation) if validation is not None else hold_back(recipe, train, split, counting)
 
 

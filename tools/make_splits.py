@@ -26,7 +26,7 @@ from pipelines.errors import DataError, UserError
 from pipelines.files import replacing
 from pipelines.keyed_random import LARGEST_SEED
 from pipelines.names import readable
-from pipelines.samples import pillow_warnings, split_file
+from pipelines.samples import split_file
 from pipelines.samples.index_file import read_index_file
 from pipelines.samples.listing import UNKNOWN, Listing, list_images
 from pipelines.samples.split import ClipTargets
@@ -57,8 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Writes the files; returns the exit status: 0, or 2 after a message about what to mend."""
     given = build_parser().parse_args(arguments)
     try:
-        with pillow_warnings.counted():
-            listing = list_images(given.data / "train", on_bad="keep")
+        listing = list_images(given.data / "train", on_bad="keep")
         plan = _PLANS[given.rule](given, listing)
         if given.name:
             plan = plan._replace(names=(f"{given.name}_index", f"{given.name}_rest_index"))
@@ -68,9 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         console.say(f"error: {error}", error=True)
         return 2
     console.show(_table(listing, plan))
-    for index, reason in listing.bad.items():
-        console.say(f"left out: {listing.path(index)}: {reason}")
-    console.say(f"in {readable(out)}, bound to the data by {plan.names[0]}{split_file.SUFFIX}")
+    bad = "".join(f"left out: {listing.path(index)}: {reason}\n" for index, reason in listing.bad.items())
+    console.say(f"{bad}in {readable(out)}, bound to the data by {plan.names[0]}{split_file.SUFFIX}")
     return 0
 
 
@@ -88,8 +86,7 @@ def build_parser() -> argparse.ArgumentParser:
     rules = parser.add_subparsers(dest="rule", required=True, metavar="RULE")
     percent = rules.add_parser("percent", parents=[drawn], help="a share of each class, rounded, at least one image")
     percent.add_argument("percent", type=_fraction, help="as 1 or 0.2")
-    count = rules.add_parser("per-class", parents=[drawn], help="as many labels in each class")
-    count.add_argument("count", type=int)
+    rules.add_parser("per-class", parents=[drawn], help="as many labels in each class").add_argument("count", type=int)
     long = rules.add_parser("long-tail", parents=[drawn], help="class sizes that fall exponentially, in class order")
     for part in ("labeled", "unlabeled"):
         long.add_argument(f"--{part}", type=int, required=True, metavar="N", help=f"{part} images of the largest class")
@@ -197,8 +194,8 @@ def _write(out: Path, given: argparse.Namespace, listing: Listing, plan: Plan) -
         if others:
             raise DataError(f"{at}/{name} belongs to {others[0]}. Remove that split, or write another with --name")
     try:
-        differing = [n for n, data in files.items() if (out / n).exists() and (out / n).read_bytes() != data]
-        differing = [name for name in differing if not name.endswith(".gz")]  # bytes depend on zlib, names do not
+        compared = {n: data for n, data in files.items() if not n.endswith(".gz")}  # bytes depend on zlib, names do not
+        differing = [n for n, data in compared.items() if (out / n).exists() and (out / n).read_bytes() != data]
         if differing and not given.force:
             raise DataError(f"{at}/{differing[0]} exists with other content. Replace it with --force, or use --name")
         out.mkdir(parents=True, exist_ok=True)

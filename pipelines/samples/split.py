@@ -92,7 +92,9 @@ def read_split(
     labels[labeled.index] = known
     clip = None
     if use_clip:
-        label, confidence = _clip_of(other, source or listing.root, clip_file, len(listing.classes))
+        label, confidence = _clip_of(
+            other, source or listing.root, listing.root.parent, clip_file, len(listing.classes)
+        )
         count = len(listing if elsewhere is None else elsewhere)
         clip = ClipTargets(np.full(count, UNKNOWN, np.int64), np.zeros(count, np.float32))
         clip.label[other.index] = label
@@ -132,7 +134,7 @@ def _command_for(root: Path, names: Sequence[str]) -> str:
 
 
 def _clip_of(
-    unlabeled: IndexFile, source: Path, clip_file: Path | None, classes: int
+    unlabeled: IndexFile, source: Path, data: Path, clip_file: Path | None, classes: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """CLIP's label and confidence for each row of the unlabeled index file (or image of the folder) ``source``."""
     if clip_file is not None:
@@ -141,7 +143,8 @@ def _clip_of(
         return read_clip_file(clip_file, len(unlabeled.index), classes)
     if unlabeled.pseudo_label is None or unlabeled.confidence is None:
         raise NoClipTargets(
-            f"Training is to use CLIP targets, but {source} brings none (an index file would in columns PseudoLabel "
-            "and Probs), and no predictions file is named. Make one with: python tools/make_clip_targets.py"
+            f"Training is to use CLIP targets, but {readable(source)} brings none (an index file would in columns "
+            "PseudoLabel and Probs), and no predictions file is named. Make one with:\n  python "
+            f"tools/make_clip_targets.py --data {shlex.quote(str(data))} --unlabeled {shlex.quote(str(source))}"
         )
     return unlabeled.pseudo_label, unlabeled.confidence

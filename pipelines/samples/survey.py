@@ -70,8 +70,8 @@ def _kind(path: str) -> _Kind:
         with Image.open(path) as image:
             animated = bool(getattr(image, "is_animated", False)) and image.format not in ("MPO", "TIFF")
             turned, transparent = orientation_of(image) != 1, image.has_transparency_data
-            plain = image.convert("RGB").getextrema() if transparent else ()
-            return _Kind(turned, transparent, bool(plain) and all(low == high for low, high in plain), animated)
+            one_colour = transparent and not np.ptp(np.asarray(image.convert("RGB")), axis=(0, 1)).any()
+            return _Kind(turned, transparent, one_colour, animated)
     except Exception:  # Pillow's plug-ins raise whatever the damage makes them raise
         return _Kind()
 

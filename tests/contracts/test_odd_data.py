@@ -133,7 +133,7 @@ def test_clip_targets_of_a_folder_come_from_a_file(flat_data):
         flat_data, "torchvision", "engine.labeled_csv=indexes/labeled.csv", "engine.unlabeled=pool/extra",
         "science.clip=True",
     )  # fmt: skip
-    with pytest.raises(DataError, match=r"brings none.*engine\.clip_file"):
+    with pytest.raises(DataError, match=r"(?s)brings none.*engine\.clip_file"):
         read_data(one)
     count = len(read_data(override(one, ["science.clip=False"]))[0].unlabeled)
     ranked = torch.stack([torch.arange(count) % 10, (torch.arange(count) + 1) % 10], 1)
