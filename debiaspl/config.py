@@ -12,7 +12,7 @@ from pipelines import NAMES as PIPELINES
 from pipelines.errors import ConfigError as ConfigError
 from pipelines.samples.image_header import PIXELS_PER_BYTE
 from pipelines.samples.reading import AS_TORCHVISION
-from pipelines.sources.bounds import AtLeast, check_bounds
+from pipelines.sources.bounds import Above, AtLeast, Within, check_bounds
 from pipelines.sources.options import DaliOptions, FfcvOptions
 
 
@@ -29,7 +29,7 @@ class Engine:
     """Folder, below the data root, of the training images, a folder for each class in it; '.': the root itself."""
     val: str = "val"
     """The same of the validation images; empty: a share of the labeled ones is held back."""
-    held_back: Share = 0.2
+    held_back: Annotated[float, Above(0), Within(0, 1)] = 0.2
     """Share of each class that is held back, at least one image of a class that has two."""
     labeled_csv: tuple[str, ...] = ()
     """Index file of the labeled samples below the data root; the first that exists. None named: all are labeled."""

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from debiaspl.config import Engine, Recipe, Science
 from debiaspl.folders import read_data
+from debiaspl.recipes.own import OWN
 from pipelines.errors import DataError
 from pipelines.names import readable
 from pipelines.samples.split import Split
@@ -68,11 +69,22 @@ def _layout(engine: Engine) -> dict[str, Any]:
             f"Make {readable(root / 'train')} and put the labeled class folders there."
         )
     else:  # the class folders alone
+        _require_out_elsewhere(root, engine)
         chosen["train"] = "."
         chosen["train_beton"] = beton = f"../ffcv/{root.name}.beton"
     if not chosen["val"]:
         chosen["val_beton"] = beton
     return chosen
+
+
+def _require_out_elsewhere(root: Path, engine: Engine) -> None:
+    """Raises DataError where the run's folder would be taken for a class."""
+    out = Path(engine.out or f"runs/{OWN}").resolve()
+    if root.resolve() in (out, *out.parents):
+        raise DataError(
+            f"The run's folder {readable(out)} would lie among the class folders of {readable(root.resolve())}. Name one "
+            "elsewhere with --out, or put the class folders into a folder train."
+        )
 
 
 def _installed(package: str) -> bool:

@@ -57,7 +57,7 @@ def held_back(
     kept: list[int] = []
     for label, name in enumerate(listing.classes):
         members = labeled[listing.labels[labeled] == label]
-        wanted = min(max(1, round(share * len(members))), len(members) - 1) if share else 0
+        wanted = min(max(1, round(share * len(members))), len(members) - 1)
         hashes = np.array([_hash(listing.paths[index]) for index in members.tolist()], np.uint64)
         keys = keyed_random.bits(Stream.HELD_BACK, seed, _hash(name), hashes)
         ranked = members[np.argsort(keys, kind="stable")].tolist()

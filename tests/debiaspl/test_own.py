@@ -140,7 +140,9 @@ def test_class_folders_alone(root, monkeypatch):
     assert split.listing.classes == tuple(COUNTS)
     assert len(split.labeled) == 14
     monkeypatch.chdir(root)
-    here = fitted(Path())
+    with pytest.raises(DataError, match=rf"{root}/runs/own would lie among the class folders of {root}\. .* --out"):
+        fitted(Path())
+    here = fitted(Path(), f"out={root.parent / 'run'}")
     assert read_data(here)[0].fingerprint == split.fingerprint
     assert here.experiment(split.fingerprint) == recipe.experiment(split.fingerprint)
 
