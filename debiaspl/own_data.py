@@ -82,8 +82,8 @@ def _require_out_elsewhere(root: Path, engine: Engine) -> None:
     out = Path(engine.out or f"runs/{OWN}").resolve()
     if root.resolve() in (out, *out.parents):
         raise DataError(
-            f"The run's folder {readable(out)} would lie among the class folders of {readable(root.resolve())}. Name one "
-            "elsewhere with --out, or put the class folders into a folder train."
+            f"The run's folder {readable(out)} would lie among the class folders of {readable(root.resolve())}. "
+            "Name one elsewhere with --out, or put the class folders into a folder train."
         )
 
 

@@ -27,6 +27,7 @@ from pipelines.files import replacing
 from pipelines.keyed_random import LARGEST_SEED
 from pipelines.names import readable
 from pipelines.samples import split_file
+from pipelines.samples.bad_files import bad_lines
 from pipelines.samples.index_file import read_index_file
 from pipelines.samples.listing import UNKNOWN, Listing, list_images
 from pipelines.samples.split import ClipTargets
@@ -67,8 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         console.say(f"error: {error}", error=True)
         return 2
     console.show(_table(listing, plan))
-    bad = "".join(f"left out: {listing.path(index)}: {reason}\n" for index, reason in listing.bad.items())
-    console.say(f"{bad}in {readable(out)}, bound to the data by {plan.names[0]}{split_file.SUFFIX}")
+    bound = f"in {readable(out)}, bound to the data by {plan.names[0]}{split_file.SUFFIX}"
+    console.say("\n".join([*bad_lines(listing), bound]))
     return 0
 
 
@@ -239,8 +240,7 @@ def _table(listing: Listing, plan: Plan) -> Table:
     for name, index in zip(plan.names, plan.chosen, strict=True):
         counts = np.bincount(labels[index], minlength=len(listing.classes))
         table.add_row(readable(f"{name}.csv"), f"{len(index)}", f"{counts.min()} to {counts.max()}")
-    left = len(listing) - sum(len(index) for index in plan.chosen)
-    if left:
+    if left := len(listing) - sum(len(index) for index in plan.chosen):
         why = f"left out ({len(listing.bad)} of them bad files)" if listing.bad else "left out"
         table.add_row(why, f"{left}", "")
     return table

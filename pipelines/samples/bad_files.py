@@ -11,6 +11,11 @@ NAMED = 20
 """How many files a message names before it only counts."""
 
 
+def bad_lines(listing: Listing) -> list[str]:
+    """Returns a line for each file that the listing itself names as bad, with the reason."""
+    return [readable(f"left out: {listing.path(index)}: {reason}") for index, reason in listing.bad.items()]
+
+
 class TooManyBadFiles(DataError):
     """More files cannot be decoded than a run allows; ``files`` names each, with its reason."""
 

@@ -385,7 +385,7 @@ def test_a_file_that_dali_refuses_costs_one_pass_of_pillow_and_one_pipeline(
     usual = dali_source.usual_jpeg
     size = mine.path(bad).stat().st_size
 
-    def spoilt(content: bytes, of: tuple[int, int]) -> np.ndarray | None:
+    def spoilt(content: bytes, of: tuple[int, int], *, turns: bool) -> np.ndarray | None:
         jpeg = usual(content, of)
         return jpeg[: len(jpeg) // 3].copy() if len(content) == size else jpeg
 
