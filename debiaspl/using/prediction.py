@@ -61,7 +61,9 @@ def _list(recipe: Recipe, folder: Path) -> Listing:
     if recipe.engine.pipeline == "ffcv" and beton.is_file() and sidecar_path(beton).is_file():
         labeled = bool(read_sidecar(beton)["classes"])
     limit = recipe.engine.pixels_per_byte
-    return list_images(folder, labeled=labeled, on_bad="keep", pixels_per_byte=limit).without_labels()
+    return list_images(
+        folder, labeled=labeled, on_bad="keep", pixels_per_byte=limit, reading=recipe.science.reading
+    ).without_labels()
 
 
 def _guess(

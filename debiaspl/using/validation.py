@@ -47,7 +47,7 @@ def open_folder(folder: Path, recipe: Recipe, classes: Sequence[str], asked: str
 
     Raises DataError where a class folder is not one of the network's ``classes``.
     """
-    found = list_images(folder, pixels_per_byte=recipe.engine.pixels_per_byte)
+    found = list_images(folder, pixels_per_byte=recipe.engine.pixels_per_byte, reading=recipe.science.reading)
     number = _numbers(found.classes, classes)
     if unknown := [readable(name) for name in found.classes if name not in number]:
         raise DataError(

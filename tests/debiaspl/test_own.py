@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from debiaspl import own_data
+from debiaspl import evaluate, own_data
 from debiaspl.checkpoint_file import read
 from debiaspl.data import open_training, open_validation
 from debiaspl.distributed import Ranks
@@ -210,6 +210,7 @@ def test_a_short_run(root, capsys, tmp_path):
     text = capsys.readouterr().out
     assert "--set size=…" in text
     assert "4, with labeled pictures: ant 8, bee 5, cow 1, dog 10" in text
+    assert evaluate.main([str(out)]) == 0  # on what was held back
     resume = [*run, "--resume", "auto"]
     assert main(resume) == 0
     photo(50, 40, 99).save(root / "dog/zz.jpg")
