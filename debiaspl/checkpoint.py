@@ -16,11 +16,10 @@ from debiaspl.about import About, read_about
 from debiaspl.checkpoint_file import FORMAT, CheckpointError
 from debiaspl.config import Recipe
 from debiaspl.distributed import Ranks
-from debiaspl.overrides import restored
+from debiaspl.overrides import restored, saved_science
 from debiaspl.step import State
 from pipelines import console
 from pipelines.errors import UserError
-from pipelines.samples.reading import AS_TORCHVISION
 
 _PARTS = ("experiment", "recipe", "split", "progress", "student", "teacher", "optimizer", "phat", "pseudo_labels")
 
@@ -214,17 +213,12 @@ def _misfit_of_scaler(saved: Any) -> str:
 
 def differing_science(content: Mapping[str, Any], recipe: Recipe) -> list[str]:
     """Returns the names of the Science fields in which a checkpoint's recipe and this one differ."""
-    saved, ours = _science(content), dataclasses.asdict(recipe.science)
+    saved, ours = saved_science(content["recipe"]), dataclasses.asdict(recipe.science)
     return [name for name in sorted(saved.keys() | ours.keys()) if _plain(saved.get(name)) != _plain(ours.get(name))]
 
 
-def _science(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a checkpoint's Science; fields that did not exist yet have the values that say what was done then."""
-    return {**dataclasses.asdict(AS_TORCHVISION), **content["recipe"]["science"]}
-
-
 def _refuse_other_science(path: Path, content: Mapping[str, Any], recipe: Recipe) -> None:
-    saved, ours = _science(content), dataclasses.asdict(recipe.science)
+    saved, ours = saved_science(content["recipe"]), dataclasses.asdict(recipe.science)
     if differing := differing_science(content, recipe):
         listed = ", ".join(f"{name}: {saved.get(name)!r} there, {ours.get(name)!r} here" for name in differing)
         raise CheckpointError(

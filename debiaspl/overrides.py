@@ -8,6 +8,7 @@ from typing import Any, get_type_hints
 from debiaspl.config import ConfigError, Engine, Recipe, Science
 from debiaspl.science import near
 from pipelines import DaliOptions, FfcvOptions, console
+from pipelines.samples.reading import AS_TORCHVISION
 
 SECTIONS: dict[str, type[Any]] = {"science": Science, "engine": Engine, "dali": DaliOptions, "ffcv": FfcvOptions}
 """The sections of a recipe, as ``--set section.field=value`` and ``--print-config`` name them."""
@@ -99,6 +100,11 @@ def _following(base: Science, changed: Mapping[str, Any]) -> dict[str, Any]:
     if changed.get("epochs", base.warmup_epochs) < base.warmup_epochs:
         follow["warmup_epochs"] = round(changed["epochs"] * base.warmup_epochs / base.epochs)
     return follow
+
+
+def saved_science(saved: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the Science of a recipe as a checkpoint holds it; fields that did not exist then say what was done."""
+    return {**dataclasses.asdict(AS_TORCHVISION), **saved["science"]}
 
 
 def restored(saved: Mapping[str, Any]) -> Recipe:
