@@ -12,6 +12,9 @@ from pathlib import Path
 import torch
 from PIL import features
 
+from bench import hardware
+from bench.arguments import cache_folder
+from bench.hardware import Machine
 from pipelines.beton import turbojpeg
 from pipelines.errors import MissingDependency
 
@@ -40,6 +43,8 @@ class Environment:
     load_before: tuple[float, ...]
     """Load averages over 1, 5 and 15 minutes."""
     load_after: tuple[float, ...] = ()
+    machine: Machine = Machine()
+    """GPUs, CUDA libraries, NUMA nodes and storage; empty in reports of before schema 1."""
 
     @property
     def hardware(self) -> str:
@@ -58,8 +63,8 @@ class Environment:
         return replace(self, load_after=_load())
 
 
-def record() -> Environment:
-    """Returns the environment of this process, now."""
+def record(data: Path | None = None) -> Environment:
+    """Returns the environment of this process, now; ``data``: the folder that is read, by default the bench's own."""
     commit, dirty = _commit()
     return Environment(
         cpu=_cpu(),
@@ -73,6 +78,7 @@ def record() -> Environment:
         dirty=dirty,
         date=datetime.now().astimezone().isoformat(timespec="seconds"),
         load_before=_load(),
+        machine=hardware.look(data or cache_folder()),
     )
 
 

@@ -54,6 +54,8 @@ class Sample:
     """Place within the round, from 0."""
     units: int
     seconds: float
+    process: int = 0
+    """Number of the process that it was made in, from 0."""
 
     @property
     def rate(self) -> float:
@@ -107,6 +109,11 @@ class Measurement:
     rounds: int
     warmup: int
     series: tuple[Series, ...]
+
+    @property
+    def processes(self) -> int:
+        """How many processes the samples were made in."""
+        return len({sample.process for series in self.series for sample in series.samples})
 
     def __getitem__(self, name: str) -> Series:
         return next(series for series in self.series if series.name == name)

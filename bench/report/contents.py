@@ -1,5 +1,7 @@
 """What a report is made of: its facts, a table of rates, further tables, and a picture."""
 
+import hashlib
+import json
 from dataclasses import asdict, dataclass, field
 from typing import NamedTuple
 
@@ -96,11 +98,19 @@ class Report:
     notes: tuple[str, ...] = ()
     raw: dict[str, object] = field(default_factory=dict)
     """Numbers that neither ``rates`` nor a section holds, for the JSON."""
+    quick: bool = False
+    """Made with --quick: fewer rounds, so a draft."""
 
     @property
     def stem(self) -> str:
         """The file names' common part, <theme>_<hardware>_<date>."""
         return f"{self.theme}_{self.environment.hardware}_{self.environment.date[:10]}"
+
+    @property
+    def settings_hash(self) -> str:
+        """Sixteen hexadecimal digits that differ where theme or settings differ."""
+        said = json.dumps([self.theme, self.settings], sort_keys=True, ensure_ascii=False)
+        return hashlib.sha256(said.encode()).hexdigest()[:16]
 
     @property
     def origin(self) -> str:
@@ -110,6 +120,8 @@ class Report:
             return place
         measured = self.rates.measurement
         times = f"{measured.rounds} interleaved rounds after {measured.warmup} warm-up"
+        if (processes := measured.processes) > 1:
+            times += f", in each of {processes} processes"
         return f"{place}; median and inter-quartile range of {times}"
 
 

@@ -2,7 +2,7 @@
 
 import html
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, astuple
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -10,10 +10,12 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.environment import Environment
+from bench.report import schema
 from bench.report.contents import Report, commit
 from pipelines.names import readable
 
 BUSY = "The machine was not idle (see the load average): take these numbers for a draft."
+QUICK = "Made with --quick: few rounds, so a draft, which no gate takes."
 _RATIO = "A ratio is one of medians; in brackets the quartiles of the ratios within each round."
 
 
@@ -21,6 +23,7 @@ def as_json(report: Report) -> dict[str, object]:
     """Returns the whole report with its raw numbers, all but the picture."""
     environment = {"hardware": report.environment.hardware, **asdict(report.environment)}
     return {
+        "schema": schema.VERSION,
         "theme": report.theme,
         "title": report.title,
         "command": report.command,
@@ -28,6 +31,8 @@ def as_json(report: Report) -> dict[str, object]:
         **report.raw,
         "environment": environment,
         "settings": report.settings,
+        "settings_hash": report.settings_hash,
+        "quick": report.quick,
         "remarks": report.remarks,
         "not_measured": report.not_measured,
         "sections": [asdict(section) for section in report.sections],
@@ -37,7 +42,8 @@ def as_json(report: Report) -> dict[str, object]:
 
 def as_markdown(report: Report, picture: str | None) -> str:
     """Returns the report as Markdown; ``picture`` says what <stem>.png shows, None where there is none."""
-    remarks = [f"- **{_cell(remark)}**" for remark in report.remarks]
+    said = (*report.remarks, QUICK) if report.quick else report.remarks
+    remarks = [f"- **{_cell(remark)}**" for remark in said]
     raw = f"Raw numbers: [{report.stem}.json]({report.stem}.json)"
     parts = [
         f"# {_cell(report.title)}",
@@ -75,9 +81,23 @@ def _conditions(report: Report) -> list[str]:
         "commit": commit(made),
         "date": made.date,
         "load average (1, 5, 15 min)": _loads(made),
+        **_machine(made),
         **report.settings,
+        "settings' hash": report.settings_hash,
     }
     return [f"- {_cell(name)}: {_cell(str(value))}" for name, value in details.items()]
+
+
+def _machine(made: Environment) -> dict[str, str]:
+    """Returns what the report knows of GPUs, their libraries, NUMA nodes and storage."""
+    machine = made.machine
+    known = {
+        **{f"GPU {number}": ", ".join(map(str, astuple(gpu))) for number, gpu in enumerate(machine.gpus)},
+        "CUDA, cuDNN, NCCL": ", ".join(filter(None, (machine.cuda, machine.cudnn, machine.nccl))),
+        "NUMA nodes": str(machine.numa_nodes),
+        "storage": ", ".join(map(str, astuple(machine.storage))) if machine.storage.folder else "",
+    }
+    return {name: value for name, value in known.items() if value}
 
 
 def _loads(made: Environment) -> str:
@@ -105,7 +125,7 @@ def show(report: Report, console: Console) -> None:
         show_table(section.title, section.rows, console)
     for name, reason in report.not_measured.items():
         console.print(_text(f"Not measured: {name}: {reason}"))
-    for remark in report.remarks:
+    for remark in (*report.remarks, QUICK) if report.quick else report.remarks:
         console.print(_text(remark))
 
 

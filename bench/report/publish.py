@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from bench.report import schema
 from bench.report.chart import rates_chart
 from bench.report.contents import Report
 from bench.report.document import as_json, as_markdown, show
@@ -27,7 +28,7 @@ def write(report: Report, folder: Path) -> list[Path]:
     """Writes JSON, Markdown and picture, each complete or not at all, and returns their paths."""
     picture = report.picture or (rates_chart(report, report.rates) if report.rates else None)
     contents = {
-        "json": (json.dumps(as_json(report), indent=1, ensure_ascii=False) + "\n").encode(),
+        "json": schema.checked(json.dumps(as_json(report), indent=1, ensure_ascii=False) + "\n").encode(),
         "md": as_markdown(report, picture.what if picture else None).encode(),
         **({"png": picture.png} if picture else {}),
     }

@@ -70,9 +70,17 @@ def test_json_has_everything(example: Report, tmp_path: Path) -> None:
     assert found["environment"]["hardware"] == "2-core-amd-epyc-9554"
     assert found["environment"]["versions"] == {"torch": "2.14.1"}
     assert found["environment"]["commit"] == "0123456789abcdef"
+    assert (found["schema"], found["quick"], len(found["settings_hash"])) == (1, False, 16)
+    assert found["environment"]["machine"]["numa_nodes"] == 1
     assert found["environment"]["load_after"] == [1.0, 0.5, 0.3]
     assert found["measurement"]["rounds"] == 2
-    assert found["measurement"]["series"][0]["samples"][1] == {"round": 1, "turn": 1, "units": 10, "seconds": 1.0}
+    assert found["measurement"]["series"][0]["samples"][1] == {
+        "round": 1,
+        "turn": 1,
+        "units": 10,
+        "seconds": 1.0,
+        "process": 0,
+    }
     assert found["summary"]["fast|er [b] $x$"]["rate"] == {"median": 60.0, "low": 50.0, "high": 70.0}
     assert found["summary"]["fast|er [b] $x$"]["ratios"]["vs slow"] == {"median": 6.0, "low": 5.0, "high": 7.0}
     assert found["not_measured"] == {"other": "needs [a] package"}
