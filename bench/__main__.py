@@ -14,6 +14,7 @@ from debiaspl import startup
 if __name__ == "__main__":
     startup.answer_interrupts()
 
+from bench.arguments import add_processes
 from pipelines import console
 from pipelines.errors import UserError
 
@@ -50,8 +51,14 @@ SUBCOMMANDS = {
         "bench.gpu.run",
         "what a GPU still has to prove, in ten minutes: equal bytes, damage, compilation, speed, memory, ranks",
     ),
+    "compare": (
+        "bench.compare.run",
+        "what differs between two reports or two commits, row by row, with a test and a gate",
+    ),
 }
-"""Name → its module, and what it measures, for --help."""
+"""Name → its module, and what it shows, for --help."""
+REPEATED = ("loader", "step", "ranks", "resize", "convert")
+"""Subcommands with rates, which --processes repeats for ``compare``."""
 _DESCRIPTION = "Measures one thing on this machine, prints tables, and writes a report to bench/reports."
 
 
@@ -69,17 +76,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(title="subcommands", metavar="SUBCOMMAND")
     for name, (module_name, what) in SUBCOMMANDS.items():
         command = commands.add_parser(
-            name, help=what, description=f"Measures {what}.", formatter_class=argparse.ArgumentDefaultsHelpFormatter
+            name, help=what, description=f"Shows {what}.", formatter_class=argparse.ArgumentDefaultsHelpFormatter
         )
         if words[:1] == [name]:
             module = import_module(module_name)
             module.add_arguments(command)
             command.set_defaults(run=module.run)
+            if name in REPEATED:
+                add_processes(command)
     arguments = parser.parse_args(words)
     if not words:
         parser.print_help()
         return 0
     try:
+        if words[0] in REPEATED and arguments.processes > 1:
+            from bench.compare.processes import repeated
+
+            return repeated(words, arguments.processes, arguments.out)
         return int(arguments.run(arguments))
     except UserError as error:
         console.say(f"error: {error}", error=True)

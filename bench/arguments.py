@@ -53,6 +53,12 @@ def add_rounds(parser: argparse.ArgumentParser, rounds: int = 7) -> None:
     parser.add_argument("--rounds", type=positive, default=rounds, metavar="N", help="measured rounds, after a warm-up")
 
 
+def add_processes(parser: argparse.ArgumentParser) -> None:
+    """Adds --processes."""
+    what = "repeat all of it in so many processes; compare takes processes for its samples, at least 5"
+    parser.add_argument("--processes", type=positive, default=1, metavar="N", help=what)
+
+
 def add_threads(parser: argparse.ArgumentParser, what: str = "threads, or worker processes") -> None:
     """Adds --threads, by default one for each core."""
     parser.add_argument("--threads", type=positive, default=cores(), metavar="N", help=what)
