@@ -51,6 +51,10 @@ SUBCOMMANDS = {
         "bench.gpu.run",
         "what a GPU still has to prove, in ten minutes: equal bytes, damage, compilation, speed, memory, ranks",
     ),
+    "plan": (
+        "bench.plan.run",
+        "what 1 to 64 GPUs would need from their hosts, what gives out first, and hours of each recipe",
+    ),
     "compare": (
         "bench.compare.run",
         "what differs between two reports or two commits, row by row, with a test and a gate",

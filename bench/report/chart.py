@@ -44,6 +44,18 @@ def horizontal_bars(names: Sequence[str], unit: str, title: str) -> tuple[Figure
     return figure, axes
 
 
+def line_chart(x: str, y: str, title: str) -> tuple[Figure, Axes]:
+    """Returns an empty chart with these names of its axes."""
+    figure = Figure(figsize=(9, 5), dpi=150, layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_xlabel(readable(x, "mathtext"))
+    axes.set_ylabel(readable(y, "mathtext"))
+    axes.set_title(readable(title, "mathtext"), loc="left", fontsize=12)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.3)
+    return figure, axes
+
+
 def annotate(axes: Axes, text: str, x: float, row: int) -> None:
     """Writes ``text`` to the right of a bar that ends at ``x``."""
     axes.annotate(text, (x, row), (6, 0), textcoords="offset points", va="center")
