@@ -51,6 +51,10 @@ SUBCOMMANDS = {
         "bench.gpu.run",
         "what a GPU still has to prove, in ten minutes: equal bytes, damage, compilation, speed, memory, ranks",
     ),
+    "doctor": (
+        "bench.doctor.run",
+        "what this machine has and can do, what is missing, and which pipeline and settings follow",
+    ),
     "plan": (
         "bench.plan.run",
         "what 1 to 64 GPUs would need from their hosts, what gives out first, and hours of each recipe",
