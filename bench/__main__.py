@@ -59,6 +59,10 @@ SUBCOMMANDS = {
         "bench.plan.run",
         "what 1 to 64 GPUs would need from their hosts, what gives out first, and hours of each recipe",
     ),
+    "pages": (
+        "bench.report.run",
+        "reports as HTML pages, and an index of them",
+    ),
     "compare": (
         "bench.compare.run",
         "what differs between two reports or two commits, row by row, with a test and a gate",

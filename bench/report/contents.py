@@ -109,7 +109,7 @@ class Report:
     @property
     def settings_hash(self) -> str:
         """Sixteen hexadecimal digits that differ where theme or settings differ."""
-        said = json.dumps([self.theme, self.settings], sort_keys=True, ensure_ascii=False)
+        said = json.dumps([self.theme, self.settings], sort_keys=True)
         return hashlib.sha256(said.encode()).hexdigest()[:16]
 
     @property

@@ -59,7 +59,8 @@ def as_markdown(report: Report, picture: str | None) -> str:
     notes = report.notes if report.environment.idle else (BUSY, *report.notes)
     if notes:
         parts.append("\n".join(["## Notes", *(f"- {_cell(note)}" for note in notes)]))
-    parts.append("\n".join(["## Conditions", *_conditions(report)]))
+    listed = [f"- {_cell(name)}: {_cell(value)}" for name, value in conditions(report).items()]
+    parts.append("\n".join(["## Conditions", *listed]))
     return "\n\n".join(filter(None, parts)) + "\n"
 
 
@@ -70,10 +71,10 @@ def markdown_table(cells: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(row) + " |" for row in [header, rule, *rows])
 
 
-def _conditions(report: Report) -> list[str]:
-    """Returns a Markdown list of all that the numbers depend on."""
+def conditions(report: Report) -> dict[str, str]:
+    """Returns all that the numbers depend on, by name."""
     made = report.environment
-    details = {
+    return {
         "command": report.command,
         "hardware": f"{made.cpu}, {made.cores} cores, {made.memory_gib} GiB; GPU: {', '.join(made.gpus) or 'none'}",
         "system": f"{made.os}; Python {made.python}",
@@ -82,10 +83,9 @@ def _conditions(report: Report) -> list[str]:
         "date": made.date,
         "load average (1, 5, 15 min)": _loads(made),
         **_machine(made),
-        **report.settings,
+        **{name: str(value) for name, value in report.settings.items()},
         "settings' hash": report.settings_hash,
     }
-    return [f"- {_cell(name)}: {_cell(str(value))}" for name, value in details.items()]
 
 
 def _machine(made: Environment) -> dict[str, str]:

@@ -3,12 +3,11 @@
 The files are called <theme>_<hardware>_<date>; one made later on the same day replaces its predecessor.
 """
 
-import json
 from pathlib import Path
 
 from rich.console import Console
 
-from bench.report import schema
+from bench.report import schema, web
 from bench.report.chart import rates_chart
 from bench.report.contents import Report
 from bench.report.document import as_json, as_markdown, show
@@ -17,19 +16,20 @@ from pipelines.files import replacing
 
 
 def publish(report: Report, folder: Path) -> None:
-    """Prints the report's tables, writes its files to ``folder`` and prints their paths."""
+    """Prints the report's tables, writes its files and the index to ``folder`` and prints their paths."""
     console = Console()
     show(report, console)
-    for path in write(report, folder):
+    for path in (*write(report, folder), web.write_index(folder)):
         say(str(path))
 
 
 def write(report: Report, folder: Path) -> list[Path]:
-    """Writes JSON, Markdown and picture, each complete or not at all, and returns their paths."""
+    """Writes JSON, Markdown, page and picture, each complete or not at all, and returns their paths."""
     picture = report.picture or (rates_chart(report, report.rates) if report.rates else None)
     contents = {
-        "json": schema.checked(json.dumps(as_json(report), indent=1, ensure_ascii=False) + "\n").encode(),
+        "json": schema.text_of(as_json(report)).encode(),
         "md": as_markdown(report, picture.what if picture else None).encode(),
+        "html": web.report_page(report, picture).encode(),
         **({"png": picture.png} if picture else {}),
     }
     folder.mkdir(parents=True, exist_ok=True)

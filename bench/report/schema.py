@@ -5,6 +5,7 @@ parts, the settings' hash, and the numbers of the processes.
 """
 
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -17,6 +18,7 @@ from pipelines.errors import DataError
 from pipelines.names import readable
 
 VERSION = 1
+_NOT_UTF8 = re.compile("[\udc80-\udcff]")
 _DERIVED = {"summary"}
 """Top-level fields that are made of others."""
 
@@ -43,8 +45,13 @@ class _Written(BaseModel):
     notes: tuple[str, ...] = ()
 
 
-def checked(text: str) -> str:
-    """Returns ``text`` if it is a report's JSON of this version; raises ValidationError, our own fault, otherwise."""
+def text_of(content: dict[str, object]) -> str:
+    """Returns the JSON of a report's ``content``, checked; bytes in it that are not UTF-8 are spelt as escapes.
+
+    Raises ValidationError, which is our own fault, where the content is not of this version's form.
+    """
+    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    text = _NOT_UTF8.sub(lambda found: f"\\\\x{ord(found[0]) - 0xDC00:02x}", text)
     written = _Written.model_validate_json(text)
     assert written.version == VERSION
     assert written.settings_hash

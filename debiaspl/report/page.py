@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
+from urllib.parse import quote
 
 from pipelines.files import replacing
 from pipelines.names import readable
@@ -99,7 +100,20 @@ class Sheet:
     kind: ClassVar[str] = "sheet"
 
 
-Section = Heading | Paragraph | Table | Figure | Sheet
+@dataclass(frozen=True)
+class Links:
+    """Holds a list of links to files that lie beside the page: each file's name, and what is read."""
+
+    entries: Sequence[tuple[str, str]]
+    kind: ClassVar[str] = "links"
+
+    @property
+    def hrefs(self) -> list[tuple[str, str]]:
+        """Each link's address, which no name can lead to another host or folder, and its text."""
+        return [(f"./{quote(name, safe='')}", text) for name, text in self.entries]
+
+
+Section = Heading | Paragraph | Table | Figure | Sheet | Links
 
 
 def thumbnail(image: "Image.Image", *lines: str) -> Thumbnail:

@@ -57,10 +57,10 @@ def example() -> Report:
     )
 
 
-def test_the_three_files(example: Report, tmp_path: Path) -> None:
+def test_the_four_files(example: Report, tmp_path: Path) -> None:
     paths = write(example, tmp_path / "new")
     stem = "demo_2-core-amd-epyc-9554_2030-01-02"
-    assert {path.name for path in paths} == {f"{stem}.json", f"{stem}.md", f"{stem}.png"}
+    assert {path.name for path in paths} == {f"{stem}.{suffix}" for suffix in ("json", "md", "html", "png")}
     assert {path.name for path in (tmp_path / "new").iterdir()} == {path.name for path in paths}
 
 
@@ -84,6 +84,11 @@ def test_json_has_everything(example: Report, tmp_path: Path) -> None:
     assert found["summary"]["fast|er [b] $x$"]["rate"] == {"median": 60.0, "low": 50.0, "high": 70.0}
     assert found["summary"]["fast|er [b] $x$"]["ratios"]["vs slow"] == {"median": 6.0, "low": 5.0, "high": 7.0}
     assert found["not_measured"] == {"other": "needs [a] package"}
+
+
+def test_a_folder_whose_name_is_no_utf8_is_written_as_it_can_be_read(example: Report, tmp_path: Path) -> None:
+    write(replace(example, settings={"data": "/data/\udcff"}), tmp_path)
+    assert json.loads((tmp_path / f"{example.stem}.json").read_text())["settings"] == {"data": "/data/\\xff"}
 
 
 def test_markdown_table(example: Report, tmp_path: Path) -> None:
@@ -125,7 +130,7 @@ def test_without_rates_the_tables_are_all(tmp_path: Path) -> None:
         sections=(Section("Table", rows, raw={"of": "table"}),),
         raw={"accuracy": [89.8]},
     )
-    assert sorted(path.suffix for path in write(plain, tmp_path)) == [".json", ".md"]
+    assert sorted(path.suffix for path in write(plain, tmp_path)) == [".html", ".json", ".md"]
     found = json.loads((tmp_path / f"{plain.stem}.json").read_text())
     assert found["accuracy"] == [89.8]
     table = {"title": "Table", "rows": [["", "accuracy"], ["first", "89.8"]], "note": "", "raw": {"of": "table"}}
