@@ -51,6 +51,10 @@ SUBCOMMANDS = {
         "bench.gpu.run",
         "what a GPU still has to prove, in ten minutes: equal bytes, damage, compilation, speed, memory, ranks",
     ),
+    "train": (
+        "bench.verdict.run",
+        "whether training waits for its images or for its step, and the one change that would help most",
+    ),
     "doctor": (
         "bench.doctor.run",
         "what this machine has and can do, what is missing, and which pipeline and settings follow",

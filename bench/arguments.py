@@ -59,6 +59,11 @@ def add_processes(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--processes", type=positive, default=1, metavar="N", help=what)
 
 
+def add_quick(parser: argparse.ArgumentParser) -> None:
+    """Adds --quick."""
+    parser.add_argument("--quick", action="store_true", help="fewer rounds, at most 90 s; a draft that no gate takes")
+
+
 def add_threads(parser: argparse.ArgumentParser, what: str = "threads, or worker processes") -> None:
     """Adds --threads, by default one for each core."""
     parser.add_argument("--threads", type=positive, default=cores(), metavar="N", help=what)

@@ -1,6 +1,7 @@
 """What steps are recorded with: their metrics and speed, read from the device once the next step is queued."""
 
 import math
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -10,10 +11,14 @@ from torch import Tensor
 
 from debiaspl.build import Run
 from debiaspl.clock import Lap
+from debiaspl.config import Recipe
 from debiaspl.logbook import Logbook
 from debiaspl.optim import learning_rate
 from debiaspl.step import METRICS
 from pipelines.errors import UserError
+
+WAITS = 0.05
+"""Share of an epoch's time that steps may wait for batches before a line says so."""
 
 
 class NotFinite(UserError):
@@ -96,6 +101,8 @@ class StepLog:
         values |= self._speed(noted)
         note = f"epoch {(noted.step - 1) // steps_per_epoch + 1}/{science.epochs}"
         self._logbook.write(noted.step, values, note=f"{note} loss {values['train/total']:.3f}")
+        if noted.step % steps_per_epoch == 0 and values["speed/waiting_share"] > WAITS:
+            self._logbook.say(_waiting(values["speed/waiting_share"], self._run.recipe))
 
     def flush(self) -> int:
         """Settles, and waits until all records are written, or have been refused; returns how many there are."""
@@ -112,3 +119,11 @@ class StepLog:
             "speed/images_per_s": self.rate,
             "speed/waiting_share": lap.waited / lap.elapsed,
         }
+
+
+def _waiting(share: float, recipe: Recipe) -> str:
+    """Returns what to say of an epoch whose steps waited for batches, with the command that finds out why."""
+    engine = recipe.engine
+    words = ["--recipe", recipe.name, "--pipeline", engine.pipeline, "--data", engine.data]
+    command = f"python -m bench train {shlex.join(words)}"
+    return f"steps waited {share:.0%} of the epoch's time for images; what would help: {command}"

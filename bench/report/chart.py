@@ -63,7 +63,8 @@ def annotate(axes: Axes, text: str, x: float, row: int) -> None:
 
 def png(figure: Figure, caption: str = "") -> bytes:
     """Returns the figure as a PNG, with a small caption below it."""
-    figure.supxlabel(readable(caption, "mathtext"), fontsize=7, color="#555555")
+    lines = "\n".join(readable(line, "mathtext") for line in caption.split("\n"))
+    figure.supxlabel(lines, fontsize=7, color="#555555")
     image = io.BytesIO()
     figure.savefig(image, format="png")
     return image.getvalue()

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from debiaspl.build import build_run
+from debiaspl.clock import HostClock, Lap
 from debiaspl.data import read_data
 from debiaspl.distributed import Ranks
 from debiaspl.step_log import HostCopy
@@ -83,3 +84,17 @@ def test_later_changes_are_not_read(dtype):
     copy, expected = HostCopy(values), values.tolist()
     values.zero_()
     assert copy.read() == expected
+
+
+@pytest.mark.parametrize(("waited", "says"), [(0.04, False), (0.06, True)])
+def test_an_epoch_that_waits_for_images_says_so_with_the_command_that_tells_why(
+    few_data, tmp_path, monkeypatch, capsys, waited, says
+):
+    recipe = small_recipe(few_data, "science.epochs=1", "science.warmup_epochs=0", "science.mu=2")
+    monkeypatch.setattr(HostClock, "lap", lambda clock: lambda: Lap(1.0, waited))
+    trainer = Trainer(build_run(recipe, *read_data(recipe), Ranks()), tmp_path)
+    assert trainer.fit()
+    trainer.close()
+    lines = [line for line in capsys.readouterr().out.splitlines() if "for images" in line]
+    wanted = f"python -m bench train --recipe demo --pipeline torchvision --data {few_data}"
+    assert lines == [f"steps waited 6% of the epoch's time for images; what would help: {wanted}"] * says

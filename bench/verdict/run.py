@@ -1,0 +1,120 @@
+"""Says whether training is bound by its input or by its step, on this machine, with your recipe, data and pipeline.
+
+Loader alone, step alone on replayed batches, and both together run in turns, each in a process of its own. The last
+line is INPUT-BOUND, LEANING ON INPUT, STEP-BOUND or INCONCLUSIVE, with the stage and the change that would help most.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.arguments import add_out, add_quick, add_rounds, positive
+from pipelines.errors import UserError
+
+if TYPE_CHECKING:
+    from bench.environment import Environment
+    from bench.report import Report
+    from bench.verdict.judge import Measured, Setting
+
+_QUICK_ROUNDS, _QUICK_SECONDS = 3, 1
+_ROOT = Path(__file__).parents[2]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of ``python -m bench train``."""
+    parser.add_argument("--recipe", default="demo", metavar="NAME", help="as debiaspl.train has it")
+    parser.add_argument("--pipeline", metavar="NAME", help="as debiaspl.train has it; otherwise the recipe's")
+    parser.add_argument("--data", metavar="FOLDER", help="as debiaspl.train has it; otherwise the recipe's")
+    parser.add_argument("--set", action="append", default=[], metavar="SECTION.FIELD=VALUE", help="change a field")
+    add_rounds(parser, 5)
+    parser.add_argument("--seconds", type=positive, default=5, metavar="N", help="for which each part is measured")
+    add_quick(parser)
+    add_out(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Measures, writes the report, prints the tables with the verdict as their last line, and returns 0."""
+    from bench import environment
+    from bench.report import publish
+    from bench.verdict.judge import Measured, Setting
+    from bench.verdict.timing import Timed
+
+    made = environment.record(Path(arguments.data) if arguments.data else None)
+    if arguments.quick:
+        arguments.rounds, arguments.seconds = _QUICK_ROUNDS, _QUICK_SECONDS
+    words = _words(arguments)
+    found: dict[str, list[Timed]] = {"loader": [], "again": [], "step": [], "both": []}
+    setting: dict[str, Any] = {}
+    for part in _turns(arguments.rounds):
+        answer = _part(part, arguments.seconds, words)
+        setting = answer["setting"]
+        for name, values in answer["timed"].items():
+            found[name].append(Timed(*values))
+    publish(_report(arguments, words, Measured(**found), Setting(**setting), made.ended()), arguments.out)
+    return 0
+
+
+def _turns(rounds: int) -> list[str]:
+    """Returns the parts in the order in which they run, with a progress bar."""
+    from bench.measure import turns
+    from bench.verdict.part import PARTS
+
+    return [PARTS[which] for round_ in range(rounds) for which in turns(len(PARTS), round_)]
+
+
+def _words(arguments: argparse.Namespace) -> list[str]:
+    words = ["--recipe", arguments.recipe]
+    words += ["--pipeline", arguments.pipeline] if arguments.pipeline else []
+    words += ["--data", arguments.data] if arguments.data else []
+    return words + [word for field in arguments.set for word in ("--set", field)]
+
+
+def _part(part: str, seconds: float, words: list[str]) -> dict[str, Any]:
+    """Returns what a part's process saw; raises UserError with its message where it failed."""
+    command = [sys.executable, "-m", "bench.verdict.part", part, str(seconds), *words]
+    path = os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | {"PYTHONPATH": path})
+    if done.returncode:
+        raise UserError(f"The {part} could not be measured: {done.stderr.strip()[-2000:].removeprefix('error: ')}")
+    answer: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return answer
+
+
+def _report(
+    arguments: argparse.Namespace, words: list[str], measured: "Measured", setting: "Setting", made: "Environment"
+) -> "Report":
+    from bench.arguments import STEP
+    from bench.measure import Spread
+    from bench.report import Report, Section
+    from bench.report.contents import number
+    from bench.verdict.judge import judge
+
+    verdict = judge(measured, setting)
+    names = ("loader alone", "the same files again", "step alone, replayed batches", "both together")
+    rows: list[tuple[str, ...]] = [("", "ms a step", "IQR", "images/s", "cores busy")]
+    for name, timed in zip(names, measured[:4], strict=True):
+        ms = Spread.of([1000 * each.seconds for each in timed])
+        busy = Spread.of([each.busy for each in timed])
+        spread = f"{number(ms.low)}–{number(ms.high)}"
+        rows.append((name, number(ms.median), spread, number(1000 * STEP / ms.median), f"{busy.median:.2f}"))
+    cold = measured.loader[0].seconds / measured.again[0].seconds
+    note = f"The first reading of all took {cold:.2f} times as long as the second, whose files were in memory."
+    return Report(
+        theme="train",
+        title=f"Loader and step of recipe {arguments.recipe}",
+        command=f"python -m bench train {' '.join(words)} --rounds {arguments.rounds} --seconds {arguments.seconds}",
+        environment=made,
+        settings={"recipe": " ".join(words), **setting._asdict(), "seconds": arguments.seconds},
+        remarks=(str(verdict),),
+        sections=(Section("A step of one group", tuple(rows), note),),
+        notes=(f"{arguments.rounds} rounds; each part of a round in a process of its own.",),
+        raw={
+            "verdict": verdict._asdict(),
+            "timed": {name: [each._asdict() for each in timed] for name, timed in measured._asdict().items() if timed},
+        },
+        quick=arguments.quick,
+    )
