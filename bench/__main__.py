@@ -59,6 +59,10 @@ SUBCOMMANDS = {
         "bench.doctor.run",
         "what this machine has and can do, what is missing, and which pipeline and settings follow",
     ),
+    "saturate": (
+        "bench.saturate.run",
+        "how many GPUs of a kind this host could keep busy, by real loaders and steps that sleep",
+    ),
     "plan": (
         "bench.plan.run",
         "what 1 to 64 GPUs would need from their hosts, what gives out first, and hours of each recipe",

@@ -142,7 +142,7 @@ def _flops(precision: torch.dtype) -> float:
     """Returns operations per second of training ResNet-18 on small images, on a GPU where there is one."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     trunk, _ = build_trunk("resnet18", _STEP_SIZE)
-    trunk = trunk.to(device, memory_format=torch.channels_last)
+    trunk = trunk.to(device).to(memory_format=torch.channels_last)
     pixels = torch.zeros(_STEP_IMAGES, 3, _STEP_SIZE, _STEP_SIZE, device=device)
     pixels = pixels.to(memory_format=torch.channels_last)
 

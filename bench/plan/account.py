@@ -90,7 +90,8 @@ def report(
             "Nothing here was measured on a GPU. Exchange between hosts: float32 gradients by a ring, none of it "
             "hidden; within a host about 2 % more (docs/scale.md).",
             f"Simulated: batches whose making varies by {DECODE_VARIATION:.0%}, steps by {STEP_VARIATION:.0%} "
-            f"(standard deviation over mean), {_STEPS} steps; each GPU then waits for the slowest.",
+            f"(standard deviation over mean), {_STEPS} steps; each GPU then waits for the slowest. "
+            "python -m bench plan --validate compares the simulation with real processes.",
             f"More than {GROUPS} GPUs need more groups than a recipe has: science.labeled_batch = 8 × GPUs, which is "
             "another experiment.",
         ),

@@ -7,7 +7,7 @@ report. A simulation adds what arithmetic leaves out: steps and batches that var
 import argparse
 from pathlib import Path
 
-from bench.arguments import add_out, positive
+from bench.arguments import add_corpus, add_out, add_quick, positive
 from pipelines.errors import UserError
 
 
@@ -25,17 +25,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     host.add_argument("--disk", type=_above_zero, default=2000.0, metavar="MB/S", help="what the storage delivers")
     host.add_argument("--network", type=_above_zero, default=400.0, metavar="GBIT/S", help="between hosts")
     host.add_argument("--step-cores", type=float, default=1.0, metavar="N", help="cores of each GPU's own process")
+    parser.add_argument("--validate", action="store_true", help="compare the simulation with real processes here")
+    add_quick(parser)
     add_out(parser)
+    add_corpus(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Plans, writes the report, prints the tables, and returns 0."""
+    """Plans, or validates the simulation; writes the report, prints the tables, and returns 0."""
     from bench import environment
     from bench.plan import account, inputs
     from bench.plan.arithmetic import Host, gpu_counts, row
     from bench.report import publish
 
     made = environment.record()
+    if arguments.validate:
+        from bench.plan import validation
+
+        publish(validation.report(arguments.corpus, arguments.quick, made), arguments.out)
+        return 0
     device = inputs.step(arguments.device, arguments.step_ms, arguments.step)
     limits = (arguments.memory, arguments.disk, arguments.network, arguments.step_cores)
     host = Host(arguments.gpus, arguments.cores, *limits)

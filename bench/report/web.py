@@ -48,8 +48,10 @@ def write_index(folder: Path) -> Path:
         if path.with_suffix(".html").exists():
             line = ": ".join(filter(None, (f"{report.environment.date[:10]}, {report.title}", _gist(report))))
             links.append((f"{path.stem}.html", line))
-    others = [Heading("Not read"), *map(Paragraph, unread)] if unread else []
-    write_page(folder / INDEX, "Reports of the bench", [Links(links), *others])
+    sections: list[Section] = [Links(links)]
+    if unread:
+        sections += [Heading("Not read"), *map(Paragraph, unread)]
+    write_page(folder / INDEX, "Reports of the bench", sections)
     return folder / INDEX
 
 

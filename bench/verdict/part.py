@@ -20,6 +20,7 @@ from debiaspl.build import build_learner, compute_dtype, one_group
 from debiaspl.config import Recipe
 from debiaspl.data import open_training, read_data, source_threads
 from debiaspl.distributed import Ranks
+from debiaspl.step import Step
 from pipelines import console
 from pipelines.batch import Batch
 from pipelines.beton.format import PLANES
@@ -74,11 +75,11 @@ def measure(part: str, seconds: float, recipe: Recipe, ranks: Ranks) -> dict[str
     return {"timed": found, "setting": setting}
 
 
-def _step(step: Take, ranks: Ranks) -> Take:
+def _step(step: Step, ranks: Ranks) -> Take:
     """Returns the step, whose end is waited for on a GPU, too (never run on a GPU)."""
 
     def run(batch: Batch, number: int) -> None:
-        step([batch], number)  # type: ignore[arg-type]
+        step([batch], number)
         if ranks.device.type == "cuda":
             torch.cuda.synchronize(ranks.device)
 

@@ -54,7 +54,16 @@ def run(arguments: argparse.Namespace) -> int:
         setting = answer["setting"]
         for name, values in answer["timed"].items():
             found[name].append(Timed(*values))
-    publish(_report(arguments, words, Measured(**found), Setting(**setting), made.ended()), arguments.out)
+    publish(
+        _report(
+            arguments,
+            words,
+            Measured(found["loader"], found["again"], found["step"], found["both"]),
+            Setting(**setting),
+            made.ended(),
+        ),
+        arguments.out,
+    )
     return 0
 
 
