@@ -64,6 +64,12 @@ def add_quick(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quick", action="store_true", help="fewer rounds, at most 90 s; a draft that no gate takes")
 
 
+def quicken(arguments: argparse.Namespace, **most: int) -> None:
+    """With --quick, changes each of the named options to at most so many."""
+    for name, number in most.items() if arguments.quick else ():
+        setattr(arguments, name, min(getattr(arguments, name), number))
+
+
 def add_threads(parser: argparse.ArgumentParser, what: str = "threads, or worker processes") -> None:
     """Adds --threads, by default one for each core."""
     parser.add_argument("--threads", type=positive, default=cores(), metavar="N", help=what)

@@ -91,7 +91,7 @@ def _refuse_other_files(folder: Path) -> None:
 
 def mean_bytes(root: Path) -> float:
     """Returns the average file size of a corpus."""
-    return float(np.mean([path.stat().st_size for path in root.glob("train/*/*.JPEG")]))
+    return float(np.mean([path.stat().st_size for path in root.glob("train/*/*")]))
 
 
 def _publish(partial: Path, root: Path) -> None:

@@ -11,7 +11,7 @@ from bench.arguments import STEP
 from pipelines.errors import DataError
 from pipelines.names import readable
 from pipelines.samples.folder_scan import IMAGE_SUFFIXES
-from pipelines.samples.listing import list_images
+from pipelines.samples.listing import Listing, list_images
 
 
 def root_of(data: Path | None, folder: Path, images: int, opened: ExitStack) -> Path:
@@ -38,6 +38,17 @@ def root_of(data: Path | None, folder: Path, images: int, opened: ExitStack) -> 
     for path in sorted((root / "train").glob("*/*"))[whole:]:
         path.unlink()
     return root
+
+
+def require_jpegs(listing: Listing) -> None:
+    """Raises DataError where an image is no JPEG: what is compared with decoding JPEGs alone must be one."""
+    others = [index for index in range(len(listing)) if listing.path(index).read_bytes()[:3] != b"\xff\xd8\xff"]
+    if others:
+        name = readable(listing.path(others[0]).resolve())
+        raise DataError(
+            f"{len(others)} of {len(listing)} images are no JPEGs ({name}), and this bench compares with decoding "
+            "those. python -m bench train measures a loader on any images."
+        )
 
 
 def _spread(classes: Path, images: int) -> list[Path]:

@@ -16,6 +16,7 @@ from bench.measure import Measurement
 from bench.report import Rates, Reference, Report
 from pipelines import NAMES
 from pipelines.errors import UserError
+from pipelines.names import readable
 from pipelines.samples.listing import Listing
 
 
@@ -59,10 +60,11 @@ def report(
     return Report(
         theme="loader",
         title="From JPEG files to finished views on the CPU",
-        command=" ".join([command("loader", arguments, "images", "rounds", "threads"), *(f"--{n}" for n in wanted)]),
+        command=" ".join([_command(arguments), *(f"--{name}" for name in wanted)]),
         environment=made,
         settings={
             "images per round": arguments.images,
+            **({"data": str(arguments.data)} if arguments.data else {}),
             "mean size": f"{corpora.mean_bytes(corpus.root) / 1000:.1f} kB",
             "threads": arguments.threads,
             "rounds of the further tables": arguments.part_rounds,
@@ -97,6 +99,20 @@ def _planning(measured: Measurement, listing: Listing) -> tuple[str, float]:
     return fastest.name, stages.planning_seconds(listing) * fastest.rate.median / STEP
 
 
+def _images(arguments: argparse.Namespace) -> str:
+    if arguments.data:
+        return f"Images: a sample of {readable(arguments.data)}, as many of each class as there are."
+    return (
+        f"Corpus: {arguments.images} pieces of {len(corpora.PHOTOGRAPHS)} photographs, never scaled, at ImageNet's "
+        "usual sizes; half 4:2:0, half 4:4:4."
+    )
+
+
+def _command(arguments: argparse.Namespace) -> str:
+    names = ["images", "rounds", "threads", *(["data"] if arguments.data else [])]
+    return command("loader", arguments, *names)
+
+
 def _notes(arguments: argparse.Namespace) -> tuple[str, ...]:
     threads = arguments.threads
     return (
@@ -116,6 +132,6 @@ def _notes(arguments: argparse.Namespace) -> tuple[str, ...]:
         "none of the device's.",
         "A contestant's time ends when its process is quiet, so that batches made ahead are paid for.",
         f"Decode-only limit: tjDecompress2, flags 0, {threads} threads, file bytes and output already in memory.",
-        f"Corpus: {arguments.images} pieces of {len(corpora.PHOTOGRAPHS)} photographs, never scaled, at ImageNet's "
-        "usual sizes; half 4:2:0, half 4:4:4. All files are in the page cache after the warm-up round.",
+        "All files are in the page cache after the warm-up round.",
+        _images(arguments),
     )

@@ -26,12 +26,19 @@ class Contestants(NamedTuple):
 
 
 def open_all(
-    listing: Listing, root: Path, threads: int, wanted: Sequence[str] | None, opened: ExitStack
+    listing: Listing,
+    root: Path,
+    threads: int,
+    wanted: Sequence[str] | None,
+    opened: ExitStack,
+    *,
+    compiled: bool = True,
 ) -> Contestants:
     """Opens every contestant; ``opened`` closes them.
 
     A pipeline that is ``wanted`` by name must open, or its error is raised: a report without it is not what the user
-    asked for. Without names, those that cannot be opened are not measured.
+    asked for. Without names, those that cannot be opened are not measured. ``compiled``: FFCV's own Loader, too, whose
+    compilation takes minutes.
     """
     paths = [listing.path(index) for index in range(len(listing))]
     labeled, unlabeled = streams(listing)
@@ -45,7 +52,7 @@ def open_all(
         epochs[LEFT] = _left(listing, root, threads, opened)
         if find_spec("ffcv") is None:
             not_measured[FFCV_LOADER] = "FFCV's package is not installed: pip install -e '.[ffcv]'"
-        elif not wanted:  # compiling it takes minutes
+        elif compiled:
             loader = FfcvLoader(beton(root, threads), *both, threads)
             opened.callback(loader.close)
             epochs[FFCV_LOADER] = loader.epoch

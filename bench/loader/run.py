@@ -7,9 +7,11 @@ reference's before, every round must load every image once, and nothing may be f
 
 import argparse
 from contextlib import ExitStack
+from pathlib import Path
 
-from bench.arguments import add_corpus, add_images, add_out, add_rounds, add_threads, positive
+from bench.arguments import STEP, add_corpus, add_images, add_out, add_quick, add_rounds, add_threads, positive, quicken
 from pipelines import NAMES, console
+from pipelines.errors import UserError
 
 FURTHER_TABLES = {
     "stages": "CPU time of each stage of ffcv and torchvision",
@@ -25,7 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_images(parser)
     add_rounds(parser)
     add_threads(parser)
+    parser.add_argument("--data", type=Path, metavar="FOLDER", help="data root whose JPEGs to take, instead of our own")
     parser.add_argument("--pipelines", nargs="+", choices=NAMES, metavar="NAME", help="default: all that can be opened")
+    add_quick(parser)
     add_out(parser)
     add_corpus(parser)
     for name, what in FURTHER_TABLES.items():
@@ -36,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Measures, writes the report, prints the tables. Returns 1 where a rate is not credible."""
-    from bench import corpus, environment
+    from bench import environment, samples
     from bench.four_views import checked
     from bench.loader import account
     from bench.loader.contestants import open_all
@@ -45,19 +49,29 @@ def run(arguments: argparse.Namespace) -> int:
     from bench.report import publish
     from pipelines.samples.listing import list_images
 
-    made = environment.record()  # first, so that the load it records is that of others
-    root = corpus.build(arguments.corpus, arguments.images)
-    listing = list_images(root / "train")
-    with ExitStack() as opened:
-        epochs, not_measured = open_all(listing, root, arguments.threads, arguments.pipelines, opened)
-        contestants = [Contestant(name, checked(name, epoch, listing)) for name, epoch in epochs.items()]
-        measured = measure(contestants, unit="images/s", rounds=arguments.rounds)
-    names = [name for name in NAMES if name in epochs]
-    shared = Corpus(root, listing, arguments.corpus, names, arguments.threads, arguments.part_rounds)
-    wanted = [name for name in FURTHER_TABLES if arguments.all or getattr(arguments, name.replace("-", "_"))]
-    further, failed = account.further_tables(wanted, shared)
-    written = account.report(arguments, wanted, shared, measured, made.ended(), not_measured | failed, further)
-    publish(written, arguments.out)
+    quicken(arguments, rounds=2, part_rounds=2, images=5 * STEP)
+    if arguments.data and (arguments.all or arguments.ten_times):
+        raise UserError(
+            "--ten-times needs the bench's own images, of which it makes ten times as many: leave out --data."
+        )
+    made = environment.record(arguments.data)  # first, so that the load it records is that of others
+    with ExitStack() as kept:
+        root = samples.root_of(arguments.data, arguments.corpus, arguments.images, kept)
+        listing = list_images(root / "train")
+        samples.require_jpegs(listing)
+        arguments.images = len(listing)
+        named = arguments.pipelines
+        with ExitStack() as opened:
+            compiled = not (named or arguments.quick)
+            epochs, not_measured = open_all(listing, root, arguments.threads, named, opened, compiled=compiled)
+            contestants = [Contestant(name, checked(name, epoch, listing)) for name, epoch in epochs.items()]
+            measured = measure(contestants, unit="images/s", rounds=arguments.rounds)
+        names = [name for name in NAMES if name in epochs]
+        shared = Corpus(root, listing, arguments.corpus, names, arguments.threads, arguments.part_rounds)
+        wanted = [name for name in FURTHER_TABLES if arguments.all or getattr(arguments, name.replace("-", "_"))]
+        further, failed = account.further_tables(wanted, shared)
+        written = account.report(arguments, wanted, shared, measured, made.ended(), not_measured | failed, further)
+    publish(written, arguments.out, quick=arguments.quick)
     for warning in (impossible := account.impossible(measured)):
         console.say(warning, error=True)
     return 1 if impossible else 0

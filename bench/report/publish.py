@@ -3,6 +3,7 @@
 The files are called <theme>_<hardware>_<date>; one made later on the same day replaces its predecessor.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -15,8 +16,12 @@ from pipelines.console import say
 from pipelines.files import replacing
 
 
-def publish(report: Report, folder: Path) -> None:
-    """Prints the report's tables, writes its files and the index to ``folder`` and prints their paths."""
+def publish(report: Report, folder: Path, *, quick: bool = False) -> None:
+    """Prints the report's tables, writes its files and the index to ``folder`` and prints their paths.
+
+    ``quick``: it was made with --quick, which it then says.
+    """
+    report = replace(report, quick=quick or report.quick)
     console = Console()
     show(report, console)
     for path in (*write(report, folder), web.write_index(folder)):

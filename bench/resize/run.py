@@ -8,7 +8,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.arguments import add_corpus, add_out, add_rounds, positive
+from bench.arguments import add_corpus, add_out, add_quick, add_rounds, positive, quicken
 from pipelines import console
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--crops", type=positive, default=2, metavar="N", help="of each image")
     add_rounds(parser, 11)
     parser.add_argument("--pillow-simd", type=Path, metavar="FOLDER", help="pip install --target put it there")
+    add_quick(parser)
     add_out(parser)
     add_corpus(parser)
 
@@ -39,6 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
     from pipelines.augment import pillow
     from pipelines.samples.listing import list_images
 
+    quicken(arguments, rounds=2, images=24)
     made = environment.record()  # first, so that the load it records is that of others
     listing = list_images(corpus.build(arguments.corpus, arguments.images) / "train")
     images = [pillow.decode(listing.path(index)) for index in range(len(listing))]
@@ -57,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
         operation_by_operation,
     ]
     written = account.report(arguments, first, measured[first], differences[first], made.ended(), sections)
-    publish(written, arguments.out)
+    publish(written, arguments.out, quick=arguments.quick)
     if broken := [str(size) for size in CROP_SIZES if not differences[size][OURS].exact]:
         console.say(f"BROKEN: our crops of {', '.join(broken)} pixels are not Pillow's.", error=True)
     return 1 if broken else 0

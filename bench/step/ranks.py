@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.arguments import add_out, add_rounds, command, cores, positive
+from bench.arguments import add_out, add_quick, add_rounds, command, cores, positive, quicken
 from pipelines.errors import UserError
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--crops", type=positive, default=24, metavar="N", help="images of each rank and step")
     parser.add_argument("--steps", type=positive, default=5, metavar="N", help="steps a round")
     add_rounds(parser)
+    add_quick(parser)
     add_out(parser)
 
 
@@ -51,6 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     if arguments.arch not in TRUNKS:
         raise UserError(f"There is no network {arguments.arch!r}; --arch takes one of {', '.join(TRUNKS)}.")
+    quicken(arguments, rounds=2)
     made = environment.record()
     threads = max(1, cores() // WORLD)
     with tempfile.TemporaryDirectory() as folder:
@@ -59,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
         with ranks(setting) as connections:
             contestants = [Contestant(name, partial(order, connections, name, arguments.steps)) for name in WAYS]
             measured = measure(contestants, unit="steps/s", rounds=arguments.rounds)
-    publish(_report(arguments, measured, made.ended(), threads), arguments.out)
+    publish(_report(arguments, measured, made.ended(), threads), arguments.out, quick=arguments.quick)
     return 0
 
 

@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.arguments import STEP, add_corpus, add_images, add_out, add_rounds, add_threads, positive
+from bench.arguments import STEP, add_corpus, add_images, add_out, add_quick, add_rounds, add_threads, positive, quicken
 from pipelines.errors import UserError
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=positive, default=2, metavar="N", help="of each contestant in a round")
     add_images(parser)
     add_threads(parser, "of the step, and of the loader")
+    add_quick(parser)
     add_out(parser)
     add_corpus(parser)
     trace = parser.add_argument_group("without measuring")
@@ -52,6 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
     from bench import environment
     from bench.report import publish
 
+    quicken(arguments, rounds=2, images=2 * STEP)
     made = environment.record()  # first, so that the load it records is that of others
     threads = torch.get_num_threads()
     torch.set_num_threads(arguments.threads)
@@ -59,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
         written = _measured(arguments, made)
     finally:
         torch.set_num_threads(threads)
-    publish(written, arguments.out)
+    publish(written, arguments.out, quick=arguments.quick)
     return 0
 
 
