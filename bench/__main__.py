@@ -68,7 +68,7 @@ SUBCOMMANDS = {
         "what 1 to 64 GPUs would need from their hosts, what gives out first, and hours of each recipe",
     ),
     "pages": (
-        "bench.report.run",
+        "bench.pages.run",
         "reports as HTML pages, and an index of them",
     ),
     "compare": (
@@ -82,12 +82,8 @@ REPEATED = ("loader", "step", "ranks", "resize", "convert")
 _DESCRIPTION = "Measures one thing on this machine, prints tables, and writes a report to bench/reports."
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a subcommand and returns the exit status.
-
-    That is 0, or what the subcommand returns; 2 after a message about what to mend; 130 when interrupted.
-    """
-    words = list(sys.argv[1:] if argv is None else argv)
+def build_parser(words: Sequence[str] = ()) -> argparse.ArgumentParser:
+    """Returns the parser; of the subcommand that ``words`` begin with it knows the options."""
     parser = argparse.ArgumentParser(
         prog="python -m bench",
         description=_DESCRIPTION,
@@ -98,12 +94,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         command = commands.add_parser(
             name, help=what, description=f"Shows {what}.", formatter_class=argparse.ArgumentDefaultsHelpFormatter
         )
-        if words[:1] == [name]:
+        if list(words[:1]) == [name]:
             module = import_module(module_name)
             module.add_arguments(command)
             command.set_defaults(run=module.run)
             if name in REPEATED:
                 add_processes(command)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a subcommand and returns the exit status.
+
+    That is 0, or what the subcommand returns; 2 after a message about what to mend; 130 when interrupted.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    parser = build_parser(words)
     arguments = parser.parse_args(words)
     if not words:
         parser.print_help()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.__main__ import SUBCOMMANDS
+from bench.__main__ import SUBCOMMANDS, build_parser
 from debiaspl import train
 from tests.support import markdown
 
@@ -71,7 +71,7 @@ def check_module(words: list[str]) -> None:
     else:
         assert module == "bench", words
         assert arguments[0] in SUBCOMMANDS, words
-        check_options(Path(f"{SUBCOMMANDS[arguments[0]][0].replace('.', '/')}.py"), arguments[1:])
+        build_parser(arguments).parse_args(arguments)
     if words[0] == "torchrun":
         assert "--standalone" in words or "c10d" in words, "torchrun needs a rendezvous to recover from a dead rank"
 
