@@ -16,6 +16,7 @@ from debiaspl.logbook import Logbook
 from debiaspl.optim import learning_rate
 from debiaspl.step import METRICS
 from pipelines.errors import UserError
+from pipelines.names import readable
 
 WAITS = 0.05
 """Share of an epoch's time that steps may wait for batches before a line says so."""
@@ -126,4 +127,6 @@ def _waiting(share: float, recipe: Recipe) -> str:
     engine = recipe.engine
     words = ["--recipe", recipe.name, "--pipeline", engine.pipeline, "--data", engine.data]
     command = f"python -m bench train {shlex.join(words)}"
+    if readable(command) != command:  # a name that a terminal cannot show, and nobody can type
+        command = "python -m bench train --help"
     return f"steps waited {share:.0%} of the epoch's time for images; what would help: {command}"
