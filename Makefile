@@ -1,7 +1,7 @@
 # make demo · test · soak · bench · wheelhouse · docs · lint — each does its own set-up, which is skipped when done.
 VENV     := .venv
 PYTHON   := $(VENV)/bin/python
-EXTRAS   := dev,knn,clip,timm
+EXTRAS   := dev,knn,clip,timm,export
 PIPELINE ?= dali
 PYTHON_VERSION ?= 3.12
 PLATFORM ?= manylinux_2_28_x86_64
