@@ -11,6 +11,7 @@ if __name__ == "__main__":
 
 from pipelines import console
 from pipelines.errors import UserError
+from pipelines.samples import pillow_warnings
 
 _DESCRIPTION = "Evaluates a run's networks: accuracy over all and per class, calibration, bias of pseudo-labels, kNN."
 _EPILOG = """\
@@ -57,7 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         from debiaspl.using.evaluation import report  # imports torch, which --help need not wait for
 
-        report(parsed)
+        with pillow_warnings.counted():
+            report(parsed)
     except UserError as error:
         console.say(f"error: {error}", error=True)
         return 2

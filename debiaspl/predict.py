@@ -12,6 +12,7 @@ if __name__ == "__main__":
 from pipelines import NAMES as PIPELINES
 from pipelines import console
 from pipelines.errors import UserError
+from pipelines.samples import pillow_warnings
 
 _EPILOG = """\
 OUT has a row per picture that could be decoded, in the order of the folder: file, label, confidence, and the five
@@ -53,7 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         from debiaspl.using.prediction import predict  # imports torch, which --help need not wait for
 
-        predict(parsed.run, parsed.folder, parsed)
+        with pillow_warnings.counted():
+            predict(parsed.run, parsed.folder, parsed)
     except UserError as error:
         console.say(f"error: {error}", error=True)
         return 2

@@ -78,6 +78,6 @@ def _sheet(listing: Listing, rows: Iterable[int], captions: dict[int, list[str]]
 def _thumbnail(listing: Listing, row: int, lines: list[str]) -> Thumbnail | None:
     """Returns a picture made small; None where its file has gone or broken since it was classified."""
     try:
-        return thumbnail(pillow.decode(listing.path(row)), *lines)
+        return thumbnail(pillow.decode(listing.path(row), listing.reading), *lines)
     except OSError:
         return None

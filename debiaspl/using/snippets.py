@@ -3,14 +3,13 @@
 from pathlib import Path
 
 from debiaspl.config import Science
+from pipelines.samples.reading import BACKGROUNDS, Reading
 
 SUFFIXES = {"safetensors": ".safetensors", "torch": ".pt2", "onnx": ".onnx"}
 """Format → the end of a file's name."""
 _OF_TORCHVISION = ("resnet18", "resnet34", "resnet50", "resnet101")
-_IMPORTS = "from PIL import Image\n\n"
 _VIEW = """\
-image = Image.open("picture.jpg").convert("RGB")
-image = image.resize(tuple(side * {resize} // min(image.size) for side in image.size), Image.Resampling.BILINEAR)
+{image}image = image.resize(tuple(side * {resize} // min(image.size) for side in image.size), Image.Resampling.BILINEAR)
 left, top = (round((side - {size}) / 2) for side in image.size)
 pixels = numpy.asarray(image.crop((left, top, left + {size}, top + {size})))[None]
 """
@@ -41,8 +40,8 @@ def of(form: str, path: Path, science: Science, classes: int) -> str:
     """Returns the lines that print the class of picture.jpg with the file ``path`` of a format, as of --format."""
     common = {
         "path": str(path),
-        "imports": _IMPORTS,
-        "view": _VIEW.format(size=science.size, resize=science.eval_resize),
+        "imports": f"from PIL import Image{', ImageOps' if science.reading.turns else ''}\n\n",
+        "view": _VIEW.format(size=science.size, resize=science.eval_resize, image=_opened(science.reading)),
     }
     if form == "onnx":
         return _ONNX.format(**common)
@@ -50,6 +49,17 @@ def of(form: str, path: Path, science: Science, classes: int) -> str:
         return _TORCH.format(**common)
     package, network, call = _outside(science, classes)
     return _SAFETENSORS.format(**common, package=package, network=network, call=call)
+
+
+def _opened(reading: Reading) -> str:
+    """Returns the lines that open the picture as the network's own pictures were read."""
+    opened = 'Image.open("picture.jpg")'
+    if reading.turns:
+        opened = f"ImageOps.exif_transpose({opened})"
+    if reading.alpha == "drop":
+        return f'image = {opened}.convert("RGB")\n'
+    background = f'Image.new("RGBA", image.size, {BACKGROUNDS[reading.alpha]})'
+    return f'image = {opened}.convert("RGBA")\nimage = Image.alpha_composite({background}, image).convert("RGB")\n'
 
 
 def _outside(science: Science, classes: int) -> tuple[str, str, str]:

@@ -16,7 +16,7 @@ ORIENTATION = 0x0112
 ON_THEIR_SIDE = (5, 6, 7, 8)
 """The orientations that swap width and height."""
 
-_BACKGROUNDS = {"white": (255, 255, 255), "black": (0, 0, 0), "mean": (124, 116, 104)}
+BACKGROUNDS = {"white": (255, 255, 255), "black": (0, 0, 0), "mean": (124, 116, 104)}
 """The mean is that of ImageNet's pixels, which normalisation makes zero."""
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -59,7 +59,7 @@ class Reading:
         if self.turns and (turn := _TURNS.get(orientation_of(image))) is not None:
             image = image.transpose(turn)
         if self.alpha != "drop" and image.has_transparency_data:
-            opaque = Image.new("RGBA", image.size, (*_BACKGROUNDS[self.alpha], 255))
+            opaque = Image.new("RGBA", image.size, (*BACKGROUNDS[self.alpha], 255))
             opaque.alpha_composite(image.convert("RGBA"))
             image = opaque
         return image.convert("RGB")

@@ -7,8 +7,10 @@ import shutil
 from contextlib import redirect_stdout
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from debiaspl.checkpoint_file import BEST, packed, read
 from debiaspl.distributed import Ranks
@@ -20,6 +22,7 @@ from debiaspl.using.snippets import SUFFIXES
 from debiaspl.using.trained import open_trained
 from debiaspl.weights_file import write_safetensors
 from pipelines.errors import UserError
+from pipelines.samples.reading import ORIENTATION
 
 TIMM = {"test_resnet": "fc", "test_vit": "head", "test_efficientnet": "classifier", "test_convnext": "head.fc"}
 """timm's own tiny networks, and what it calls their last layers."""
@@ -105,6 +108,30 @@ def test_the_printed_lines_say_what_predict_says(exported, few_data, tmp_path, m
     with redirect_stdout(io.StringIO()) as printed:
         exec(compile(said.split("It is used so:\n")[1], "snippet", "exec"), {})
     assert printed.getvalue() == f"{row['label']}\n"
+
+
+def test_the_lines_read_a_picture_as_the_network_does(trained_run, tmp_path, monkeypatch):
+    """A transparent one, on its side, for a network that was trained on turned pictures on white."""
+    monkeypatch.chdir(tmp_path)
+    content = read(trained_run / BEST)
+    content["recipe"]["science"] |= {"alpha": "white", "exif": "turn"}
+    Path("run.pt").write_bytes(packed(content))
+    Path("pictures").mkdir()
+    (exif := Image.Exif())[ORIENTATION] = 6
+    colours = np.random.default_rng(0).integers(0, 256, (20, 30, 4), dtype=np.uint8)
+    colours[:10, :, 3] = 0
+    Image.fromarray(colours, "RGBA").save("pictures/a.png", exif=exif)
+    shutil.copy("pictures/a.png", "picture.jpg")
+    assert predict(["run.pt", "pictures", "--out", "labels.csv"]) == 0
+    with redirect_stdout(io.StringIO()) as printed:
+        assert main(["run.pt"]) == 0
+    lines = (
+        printed.getvalue().split("It is used so:\n")[1].replace("print(", "found = (logits.softmax(1).max().item(), ")
+    )
+    exec(compile(lines, "snippet", "exec"), names := {})
+    with Path("labels.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert names["found"] == (pytest.approx(float(row["confidence"]), abs=1e-5), row["label"])
 
 
 @pytest.mark.parametrize("exported", ["torch", "onnx"], indirect=True)
