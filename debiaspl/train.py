@@ -61,7 +61,7 @@ def build_parser() -> argparse.ArgumentParser:
     """Returns the command line's parser: at most ten flags beside --help, as a test counts; all else is for --set."""
     rows = "\n".join(f"  {name:<22}{_summary(function)}" for name, function in recipes.RECIPES.items())
     parser = argparse.ArgumentParser(
-        prog="python -m debiaspl.train",
+        prog=startup.prog("train", "python -m debiaspl.train"),
         description="Train debiased pseudo-labeling (DebiasPL, CVPR 2022) or FixMatch on images in folders.",
         epilog=_EPILOG.format(recipes=rows),
         formatter_class=argparse.RawDescriptionHelpFormatter,

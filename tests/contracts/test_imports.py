@@ -21,7 +21,7 @@ OPTIONAL = {
     "nvidia": {"pipelines/sources/dali_graph.py"},
     "ffcv": set(),  # only tests and bench: reading and writing a .beton needs numpy alone
     "faiss": {"debiaspl/evaluation/knn.py"},
-    "open_clip": {"tools/make_clip_targets.py"},
+    "open_clip": {"debiaspl/commands/clip_targets.py"},
     "timm": {"debiaspl/models/timm.py"},
     "safetensors": {"debiaspl/weights_file.py"},
     "onnx": {"debiaspl/using/onnx_file.py"},

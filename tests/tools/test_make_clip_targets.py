@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from debiaspl.commands import clip_targets
 from pipelines.samples.index_file import read_index_file
 from pipelines.samples.listing import list_images
 from pipelines.samples.split import read_split
@@ -44,8 +45,8 @@ def data(demo_data, tmp_path):
     return tmp_path / "data"
 
 
-def test_files_are_what_training_reads(load_script, clip_weights, data, tmp_path, capsys):
-    script = load_script("tools/make_clip_targets.py")
+def test_files_are_what_training_reads(clip_weights, data, tmp_path, capsys):
+    script = clip_targets
     listing = list_images(data / "train")
     names = script.class_names(listing, None)
     threshold = float(np.median(script.predict(listing, names, "tiny", str(clip_weights), 256).max(1)).round(4))
@@ -93,24 +94,24 @@ def test_files_are_what_training_reads(load_script, clip_weights, data, tmp_path
 
 
 @pytest.mark.parametrize(("names", "message"), [("one\ntwo\n", "has 2 names"), (None, "Cannot read the class names")])
-def test_class_names_must_fit(load_script, data, tmp_path, capsys, names, message):
+def test_class_names_must_fit(data, tmp_path, capsys, names, message):
     path = tmp_path / "names.txt"
     if names is not None:
         path.write_text(names)
-    assert load_script("tools/make_clip_targets.py").main(["--data", str(data), "--class-names", str(path)]) == 2
+    assert clip_targets.main(["--data", str(data), "--class-names", str(path)]) == 2
     assert message in capsys.readouterr().err
 
 
-def test_missing_open_clip_is_said(load_script, data, capsys, monkeypatch):
+def test_missing_open_clip_is_said(data, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "open_clip", None)
-    assert load_script("tools/make_clip_targets.py").main(["--data", str(data)]) == 2
+    assert clip_targets.main(["--data", str(data)]) == 2
     assert "pip install -e '.[clip]'" in capsys.readouterr().err
 
 
-def test_a_file_in_place_of_the_index_folder_is_told_before_clip_is_loaded(load_script, data, capsys, monkeypatch):
+def test_a_file_in_place_of_the_index_folder_is_told_before_clip_is_loaded(data, capsys, monkeypatch):
     shutil.rmtree(data / "indexes")
     (data / "indexes").write_text("precious")
-    script = load_script("tools/make_clip_targets.py")
+    script = clip_targets
     monkeypatch.setattr(script, "predict", lambda *_: pytest.fail("CLIP was asked"))
     assert script.main(["--data", str(data)]) == 2
     assert capsys.readouterr().err == (

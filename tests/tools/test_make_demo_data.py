@@ -5,7 +5,6 @@ import hashlib
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -14,6 +13,7 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from debiaspl.commands import demo_data
 from pipelines.errors import DataError
 from pipelines.samples.listing import list_images
 from pipelines.samples.split import read_split
@@ -23,8 +23,8 @@ CLASSES = ["0_zero", "1_one", "2_two", "3_three", "4_four", "5_five", "6_six", "
 
 
 @pytest.fixture(scope="module")
-def tool(load_script: Callable[[str], ModuleType]) -> ModuleType:
-    return load_script("tools/make_demo_data.py")
+def tool() -> ModuleType:
+    return demo_data
 
 
 def make(tool: ModuleType, out: Path, **changed: str) -> int:
@@ -225,7 +225,7 @@ def test_class_sizes(tool: ModuleType) -> None:
     assert sizes.tolist() == [121, 12, 1]
     assert tool.class_sizes(np.array([5, 5]), 1000.0).tolist() == [5, 1]  # at least one
     with pytest.raises(DataError, match="imbalance ≥ 1"):
-        tool.write_demo_data(Path("nowhere"), labels_per_class=1, imbalance=0, val_per_class=1, side=8, seed=0)
+        tool.write_demo_data(Path("nowhere"), labels_per_class=1, imbalance=0.0, val_per_class=1, side=8, seed=0)
 
 
 def test_it_runs_as_a_script(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from types import ModuleType
@@ -17,6 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
+from debiaspl.commands import splits
 from pipelines.errors import DataError
 from pipelines.samples import subsets
 from pipelines.samples.listing import Listing, list_images
@@ -26,8 +26,8 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def tool(load_script: Callable[[str], ModuleType]) -> ModuleType:
-    return load_script("tools/make_splits.py")
+def tool() -> ModuleType:
+    return splits
 
 
 @pytest.fixture(scope="module")
