@@ -21,6 +21,8 @@ from pipelines.errors import ConfigError
 COMMANDS = {
     "train": ("debiaspl.train", "train on your pictures, or run a recipe"),
     "evaluate": ("debiaspl.evaluate", "measure a trained network"),
+    "compare": ("debiaspl.compare", "train several methods with several seeds, and say which differences count"),
+    "runs": ("debiaspl.runs", "list runs: recipe, data, state, best accuracy, speed"),
     "splits": ("debiaspl.commands.splits", "choose which training pictures are labeled"),
     "convert": ("debiaspl.commands.convert", "convert folders of pictures into .beton files, for --pipeline ffcv"),
     "clip-targets": ("debiaspl.commands.clip_targets", "write CLIP's zero-shot guesses as labels"),

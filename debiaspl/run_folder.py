@@ -17,7 +17,9 @@ from pipelines.files import NO_LOCKS
 from pipelines.names import readable
 
 _LOCK = ".lock"
-_UNFINISHED = re.compile(r"\..+\.(?:[0-9a-f]{16}|\d+)\.(?:pt|png|jsonl?|txt)")
+_MOMENT = 0.05
+"""Seconds after which a look at the lock is over."""
+_UNFINISHED = re.compile(r"\..+\.(?:[0-9a-f]{16}|\d+)\.(?:pt|png|jsonl?|txt|html)")
 """Names that pipelines.files.replacing gives, and that the version before gave."""
 
 
@@ -71,14 +73,13 @@ class RunFolder:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
         self._lock = os.fdopen(descriptor, "r+", encoding="utf-8")
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(descriptor)
         except BlockingIOError as error:
             holder = self._lock.read(1000).strip() or "an unknown process"
             self.close()
             raise UserError(
                 f"Another run is writing to {readable(self.path)}: {holder}. Wait for it, stop it, or name "
-                "another folder with "
-                "--out."
+                "another folder with --out."
             ) from error
         except OSError as error:
             if error.errno not in NO_LOCKS:
@@ -94,3 +95,29 @@ class RunFolder:
             if _UNFINISHED.fullmatch(left.name):
                 with contextlib.suppress(OSError):
                     left.unlink()
+
+
+def is_held(folder: Path) -> bool:
+    """Whether a run is writing to ``folder`` now."""
+    try:
+        descriptor = os.open(folder / _LOCK, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # a file system without locks does not know
+        return False
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _lock(descriptor: int) -> None:
+    """Locks a file for this process; tries twice, since ``is_held`` holds it for a moment. Raises OSError."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        time.sleep(_MOMENT)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -4,10 +4,15 @@ from dataclasses import replace
 
 from debiaspl.config import Recipe
 
+WITHOUT_DEBIASING = {"tau": 0.0, "lambda_cld": 0.0}
+"""Fields of Science that make DebiasPL FixMatch with an EMAN teacher: no debiasing, no margin, no CLD."""
+SUPERVISED = {**WITHOUT_DEBIASING, "lambda_u": 0.0}
+"""Fields of Science with which the same steps train on the labeled images alone."""
+
 
 def without_debiasing(recipe: Recipe, name: str) -> Recipe:
     """Returns the recipe, called ``name``, without debiasing, margin and CLD: FixMatch with an EMAN teacher."""
-    return replace(recipe, name=name, science=replace(recipe.science, tau=0.0, lambda_cld=0.0))
+    return replace(recipe, name=name, science=replace(recipe.science, **WITHOUT_DEBIASING))
 
 
 def in_eman_setting(recipe: Recipe, name: str) -> Recipe:

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from debiaspl.config import Engine, Recipe, Science
-from debiaspl.recipes.baselines import without_debiasing
+from debiaspl.recipes.baselines import SUPERVISED, without_debiasing
 
 
 def demo() -> Recipe:
@@ -50,5 +50,5 @@ def demo_fixmatch() -> Recipe:
 
 def demo_supervised() -> Recipe:
     """Supervised training on the digits: the demo's steps on the labeled images alone."""
-    base = demo_fixmatch()
-    return replace(base, name="demo-supervised", science=replace(base.science, lambda_u=0.0))
+    base = demo()
+    return replace(base, name="demo-supervised", science=replace(base.science, **SUPERVISED))

@@ -1,0 +1,1 @@
+"""Several methods with several seeds on the same data: their trainings, what came out, and which differences count."""
