@@ -75,6 +75,11 @@ class Logbook:
         if note:
             self._at_the_bar(lambda: self._bar.set_postfix_str(note))
 
+    def wait(self, what: str) -> None:
+        """Says behind the bar what is waited for, until the next note."""
+        if not self._quiet:
+            self._at_the_bar(lambda: self._bar.set_postfix_str(what))
+
     def picture(self, name: str, path: Path, step: int) -> None:
         """Shows a picture file in TensorBoard."""
         if self._quiet:

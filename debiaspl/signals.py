@@ -15,16 +15,17 @@ SIGNALS = tuple(
 """Each saves and stops. Clusters send USR1, USR2 or XCPU before a time limit, a closed terminal sends HUP."""
 DOUBLED = 5.0
 """Seconds within which a second signal is the first one's echo: launchers pass on what the terminal sent as well."""
-
-
-PATIENCE = 60.0
-"""Seconds that a source gets to hand over a batch once a stop was asked for."""
+PATIENCE, PATIENCE_ALONE = 60.0, 2.0
+"""Seconds that a source gets to hand over a batch once a stop was asked for, with other ranks and without. A rank with
+others waits for longer: they would wait for it. Between two steps the state is whole, so giving up loses nothing."""
 
 
 class StopRequest:
     """Remembers the first signal that asked this process to stop; the third, or a late second, ends it at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, patience: float = PATIENCE) -> None:
+        self._patience = patience
+        self._ends_at_once = False
         self.signal: int | None = None
         """The signal that came first; None while none has."""
         self._count = 0
@@ -40,7 +41,7 @@ class StopRequest:
 
     def is_overdue(self) -> bool:
         """Whether a stop was asked for so long ago that what has not answered since is to be left."""
-        return self.signal is not None and time.monotonic() - self._first > PATIENCE
+        return self.signal is not None and time.monotonic() - self._first > self._patience
 
     @contextmanager
     def listening(self) -> Iterator["StopRequest"]:
@@ -52,13 +53,29 @@ class StopRequest:
             for number, handler in previous.items():
                 signal.signal(number, handler)
 
+    @contextmanager
+    def at_once(self, *, when: bool) -> Iterator[None]:
+        """Lets Ctrl-C raise KeyboardInterrupt within the block, which may take minutes and saves nothing: compilation.
+
+        Without ``when`` nothing changes.
+        """
+        self._ends_at_once = when
+        try:
+            yield
+        finally:
+            self._ends_at_once = False
+
     def _received(self, number: int, frame: FrameType | None) -> None:
+        if self._ends_at_once and number == signal.SIGINT:
+            _tell("\nSIGINT: stopping while the step is compiled; the last checkpoint stays.\n")
+            raise KeyboardInterrupt
         self._count += 1
         now = time.monotonic()
         if self.signal is None:
             self.signal, self._first = number, now
-            again = " Once more in a few seconds to stop without saving." if number == signal.SIGINT else ""
-            _tell(f"\n{signal.Signals(number).name}: saving after this step, then stopping.{again}\n")
+            again = f" To stop without saving: Ctrl-C after {DOUBLED:.0f} seconds, or twice now."
+            what = "saving after this step (or batch of an evaluation), then stopping."
+            _tell(f"\n{signal.Signals(number).name}: {what}{again if number == signal.SIGINT else ''}\n")
         elif self._count > 2 or now - self._first > DOUBLED:
             _tell(f"\n{signal.Signals(number).name}: stopping at once; the last checkpoint stays.\n")
             os._exit(128 + number)

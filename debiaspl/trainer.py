@@ -11,7 +11,7 @@ import torch
 from debiaspl import best_checkpoint, checkpoint, config_file
 from debiaspl.about import describe
 from debiaspl.agreement import Agreement
-from debiaspl.build import Run
+from debiaspl.build import Run, compilation
 from debiaspl.checkpoint import Progress
 from debiaspl.checkpoint_file import Checkpoints, read
 from debiaspl.clock import clock
@@ -40,6 +40,7 @@ class Trainer:
         self._saved = time.monotonic()
         self._about = describe(run.recipe, run.training.split)
         self._lacks_best = False  # whether the networks as they were loaded are the best ones, and best.pt is not
+        self._compiles = compilation(run.recipe, run.ranks) != "off"  # before its next step, for minutes
         self.checkpoints = Checkpoints(folder, run.recipe.engine.keep)
         self.progress = Progress()
 
@@ -151,6 +152,8 @@ class Trainer:
         feed.seek(epoch, labeled, labeled * self._science.mu)
         accumulation = self._science.accumulation(self._ranks.world)
         first, timed = self.progress.step, clock(self._ranks.device)
+        if self._compiles:
+            logbook.wait("compiling the first step")
         with contextlib.ExitStack() as at_the_end:
             at_the_end.callback(step_log.settle)
             batches = at_the_end.enter_context(contextlib.closing(feed.batches(give_up=self._stop.is_overdue)))
@@ -158,6 +161,8 @@ class Trainer:
                 timed.asks()
                 groups = list(islice(batches, accumulation))
                 if len(groups) < accumulation:  # a stop was requested, and the source hangs
+                    return False
+                if self._stop and self._compiles and self._ranks.world == 1:  # nobody waits for minutes to stop
                     return False
                 timed.begins()
                 metrics = self._train_step(groups)
@@ -179,7 +184,9 @@ class Trainer:
         rate = learning_rate(self._science, self.progress.step, self._steps)
         for parameters in self._state.optimizer.param_groups:
             parameters["lr"].fill_(rate)
-        metrics = self._run.learner.step(groups, self.progress.step)
+        with self._stop.at_once(when=self._compiles and self._ranks.world == 1):  # others would wait for this one
+            metrics = self._run.learner.step(groups, self.progress.step)
+        self._compiles = False
         self.progress.step += 1
         return metrics
 

@@ -18,7 +18,7 @@ from debiaspl.logbook import print_results
 from debiaspl.own_account import account
 from debiaspl.recipes.own import OWN
 from debiaspl.run_folder import RunFolder
-from debiaspl.signals import StopRequest
+from debiaspl.signals import PATIENCE, PATIENCE_ALONE, StopRequest
 from debiaspl.trainer import Trainer
 from pipelines import console
 from pipelines.names import readable
@@ -44,11 +44,13 @@ def _train(
     recipe: Recipe, ranks: Ranks, folder: Path, held: RunFolder | None, start: tuple[Path, dict[str, Any]] | None
 ) -> int:
     """Trains from ``start``, a checkpoint's path and content, or from the beginning; returns the exit code."""
-    stop = StopRequest()
-    split, validation = read_data(recipe)
-    if ranks.is_main and recipe.name == OWN:
-        console.say("\n".join(account(recipe, split, validation)))
-    run = build_run(recipe, split, validation, ranks, resuming=start is not None)
+    stop = StopRequest(PATIENCE_ALONE if ranks.world == 1 else PATIENCE)
+    with console.waiting(f"reading {recipe.engine.data}", quiet=not ranks.is_main) as now:
+        split, validation = read_data(recipe)
+        if ranks.is_main and recipe.name == OWN:
+            console.say("\n".join(account(recipe, split, validation)))
+        now(f"building {recipe.science.arch}, opening the pictures ({recipe.engine.pipeline})")
+        run = build_run(recipe, split, validation, ranks, resuming=start is not None)
     if ranks.is_main:
         console.say(_describe(run))
     trainer = Trainer(run, folder, stop)
@@ -59,7 +61,13 @@ def _train(
             held.require_room(trainer.bytes_to_write())
         started = time.perf_counter()
         with stop.listening():
-            finished = trainer.fit()
+            try:
+                finished = trainer.fit()
+            except RuntimeError as error:
+                if stop.signal is None or not _is_of_the_compiler(error):
+                    raise
+                console.say("Stopped while the step was compiled: nothing has been trained since the last checkpoint.")
+                return 128 + stop.signal
             if finished and ranks.is_main:
                 _print_results(trainer, folder, time.perf_counter() - started)
         return 0 if finished else 128 + ranks.max(stop.signal or 0)  # the signal may have reached one rank only
@@ -68,6 +76,14 @@ def _train(
             sys.stdout.flush()
             os._exit(128 + (stop.signal or 0))
         trainer.close()
+
+
+def _is_of_the_compiler(error: RuntimeError) -> bool:
+    """Whether torch could not compile. A terminal sends Ctrl-C to the C++ compiler, too, which then gives up."""
+    from torch._dynamo.exc import TorchDynamoException
+    from torch._inductor.exc import CppCompileError
+
+    return isinstance(error, TorchDynamoException | CppCompileError)
 
 
 def _describe(run: Run) -> str:

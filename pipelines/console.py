@@ -3,7 +3,8 @@
 import io
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, NoReturn, TextIO
 
 from tqdm import tqdm
@@ -77,6 +78,36 @@ def say(text: str, *, error: bool = False) -> None:
         stream.flush()
     except (OSError, ValueError):  # its reader is gone, its terminal hung up, or it is closed
         give_up(stream)
+
+
+@contextmanager
+def waiting(what: str, *, quiet: bool = False) -> Iterator[Callable[[str], None]]:
+    """Shows on a terminal what is waited for, in one line that goes when the block ends; nothing in a pipe.
+
+    Yields what puts other words into the line.
+    """
+    line = _line(what, quiet=quiet or not sys.stderr.isatty())
+
+    def now(what: str) -> None:
+        try:
+            line.set_description_str(readable(what))
+        except (OSError, ValueError):  # the terminal is gone
+            give_up(sys.stderr)
+
+    try:
+        yield now
+    finally:
+        with suppress(OSError, ValueError):
+            line.close()
+
+
+def _line(what: str, *, quiet: bool) -> Any:
+    """Returns a tqdm that is one line of words: what is printed above it does not tear it."""
+    try:
+        return tqdm(desc=readable(what), bar_format="{desc} …", leave=False, disable=quiet)
+    except (OSError, ValueError):
+        give_up(sys.stderr)
+        return tqdm(disable=True)
 
 
 def show(renderable: Any) -> None:

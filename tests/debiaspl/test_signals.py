@@ -7,6 +7,7 @@ import textwrap
 
 import pytest
 
+from debiaspl import signals
 from debiaspl.signals import SIGNALS, StopRequest
 
 
@@ -64,3 +65,27 @@ def test_a_closed_terminal_does_not_matter():
             print(bool(stop))
     """
     assert run(code).stdout == "True\n"
+
+
+def test_ctrl_c_ends_a_compilation_at_once_and_other_signals_wait_for_the_step():
+    with StopRequest().listening() as stop:
+        with pytest.raises(KeyboardInterrupt), stop.at_once(when=True):
+            signal.raise_signal(signal.SIGINT)
+        assert not stop
+        with stop.at_once(when=False):
+            signal.raise_signal(signal.SIGINT)
+        assert stop.signal == signal.SIGINT
+    with StopRequest().listening() as stop, stop.at_once(when=True):
+        signal.raise_signal(signal.SIGTERM)
+        assert stop.signal == signal.SIGTERM
+
+
+def test_a_rank_alone_waits_less_for_a_source_that_hangs(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(signals.time, "monotonic", lambda: now[0])
+    alone, one_of_several = StopRequest(signals.PATIENCE_ALONE), StopRequest(signals.PATIENCE)
+    for stop in (alone, one_of_several):
+        stop.request()
+    now[0] += 10
+    assert alone.is_overdue()
+    assert not one_of_several.is_overdue()
