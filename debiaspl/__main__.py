@@ -21,6 +21,8 @@ from pipelines.errors import ConfigError
 COMMANDS = {
     "train": ("debiaspl.train", "train on your pictures, or run a recipe"),
     "evaluate": ("debiaspl.evaluate", "measure a trained network"),
+    "predict": ("debiaspl.predict", "write the class of each picture in a folder"),
+    "export": ("debiaspl.export", "write a trained network as safetensors, a torch.export program or ONNX"),
     "compare": ("debiaspl.compare", "train several methods with several seeds, and say which differences count"),
     "runs": ("debiaspl.runs", "list runs: recipe, data, state, best accuracy, speed"),
     "splits": ("debiaspl.commands.splits", "choose which training pictures are labeled"),

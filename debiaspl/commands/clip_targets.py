@@ -19,7 +19,6 @@ from tqdm import tqdm
 
 from debiaspl import startup
 from pipelines import console
-from pipelines.augment import pillow
 from pipelines.errors import DataError, UserError, requires
 from pipelines.files import replacing
 from pipelines.names import readable
@@ -161,6 +160,8 @@ def batches(count: int, size: int) -> list[slice]:
 
 def _rgb(path: Path) -> Image.Image | None:
     """Returns None, and says so on stderr, where the file cannot be decoded: it keeps its row, as training expects."""
+    from pipelines.augment import pillow  # imports numba
+
     try:
         return pillow.decode(path)
     except OSError as error:

@@ -7,11 +7,10 @@ import shlex
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.table import Table
 
 from debiaspl import startup
 from pipelines import console
@@ -25,6 +24,9 @@ from pipelines.samples.index_file import read_index_file
 from pipelines.samples.listing import UNKNOWN, Listing, list_images
 from pipelines.samples.split import ClipTargets
 from pipelines.samples.subsets import Chosen, by_confidence, by_count, by_percent, long_tail, tail
+
+if TYPE_CHECKING:
+    from rich.table import Table  # slow to import: --help need not wait for it
 
 _DESCRIPTION = """\
 Chooses labeled and unlabeled training images and writes them as index files, bound to the data by a split file.
@@ -228,8 +230,10 @@ def _command(given: argparse.Namespace) -> str:
     return shlex.join(words)
 
 
-def _table(listing: Listing, plan: Plan) -> Table:
-    """Prints the files with their counts, in all and per class."""
+def _table(listing: Listing, plan: Plan) -> "Table":
+    """Returns the files with their counts, in all and per class."""
+    from rich.table import Table
+
     table = Table(title=f"{len(listing)} images of {len(listing.classes)} classes")
     for column in ("file", "images", "per class"):
         table.add_column(column, justify="left" if column == "file" else "right", overflow="fold")
