@@ -63,6 +63,7 @@ class ValidationData:
 
     source: Source
     labels: Int64[Tensor, "n"]
+    listing: Listing
 
 
 def unlabeled_beton(recipe: Recipe) -> Path:
@@ -105,7 +106,7 @@ def open_validation(recipe: Recipe, validation: Listing, ranks: Ranks) -> Valida
     order = EvaluationOrder(validation.indices, batch=recipe.engine.eval_batch, rank=ranks.rank, world=ranks.world)
     own, view = _resources(recipe, recipe.engine.val_beton, ranks), recipe.science.evaluation_view
     source = open_source(recipe.engine.pipeline, validation, order, view, own, recipe.source_options)
-    return ValidationData(source, torch.from_numpy(validation.labels).to(ranks.device))
+    return ValidationData(source, torch.from_numpy(validation.labels).to(ranks.device), validation)
 
 
 def open_pictures(recipe: Recipe, listing: Listing, ranks: Ranks, bad_files: BadFiles) -> Source:

@@ -4,7 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from debiaspl.best import is_better
 from debiaspl.build import Run
@@ -12,18 +14,24 @@ from debiaspl.checkpoint import Progress, gathered_phat
 from debiaspl.evaluation import bias
 from debiaspl.evaluation.accuracy import Accuracy, evaluate
 from debiaspl.logbook import Logbook
+from debiaspl.records import Records
+from pipelines.batch import Batch
 
 PICTURE = "pseudo_labels.png"
+REPORT = "report.html"
 PICTURES = 10
-"""How often in a run the picture of pseudo-label counts is drawn."""
+"""How often in a run the picture of pseudo-label counts is drawn, and the report written."""
+SHOWN_SAMPLES = 4
+"""Unlabeled pictures whose views the report shows."""
 
 
 class EpochEnd:
     """Evaluates a run's networks and records what came out."""
 
     def __init__(self, run: Run, folder: Path, logbook: Logbook) -> None:
-        self._run, self._logbook = run, logbook
+        self._run, self._folder, self._logbook = run, folder, logbook
         self._picture = folder / PICTURE
+        self._views: Tensor | None = None
         self._named = 0  # undecodable files that TensorBoard lists already
 
     def __call__(self, progress: Progress, rate: float, stop: Callable[[], bool]) -> bool:
@@ -33,7 +41,9 @@ class EpochEnd:
         """
         run, epochs = self._run, self._run.recipe.science.epochs
         epoch = progress.step // run.training.steps_per_epoch
-        results = self._accuracies(stop)
+        shows = epoch % max(1, epochs // PICTURES) == 0 or epoch == epochs
+        kept = self._tables() if shows else {}
+        results = self._accuracies(stop, kept)
         if not results:
             return False
         _note(progress, epoch, results, run.recipe.engine.best)
@@ -50,21 +60,32 @@ class EpochEnd:
             + f"  p̂ max/min {values['bias/phat_max_over_min']:.1f}"
             + (f"  {rate:,.0f} images/s" if rate else "")
         )
-        if epoch % max(1, epochs // PICTURES) == 0 or epoch == epochs:
+        if shows:
             self._draw(counts, progress.step)
+            self._report(counts, kept, max(results, key=lambda model: results[model].balanced))
         return True
+
+    def see(self, batch: Batch) -> None:
+        """Keeps a few pictures' views of the epoch's last batch, for the report."""
+        if self._run.ranks.is_main:
+            self._views = batch.unlabeled.pixels[:, :SHOWN_SAMPLES].to("cpu", copy=True)
 
     def say_bad_files(self) -> None:
         """Names each undecodable file once, on the rank that was the first to meet it."""
         for name in self._run.training.new_bad_files():
             self._logbook.say(f"cannot be decoded, replaced: {name}", every_rank=True)
 
-    def _accuracies(self, stop: Callable[[], bool]) -> dict[str, Accuracy]:
+    def _tables(self) -> dict[str, Tensor]:
+        """Returns what an evaluation keeps of each validation image, [2, N] for each network."""
+        images, device = len(self._run.validation.labels), self._run.ranks.device
+        return {model: torch.zeros(2, images, device=device) for model in ("student", "teacher")}
+
+    def _accuracies(self, stop: Callable[[], bool], kept: dict[str, Tensor]) -> dict[str, Accuracy]:
         """Returns the accuracy of student and teacher; nothing where the evaluation was stopped."""
         run, state = self._run, self._run.learner.state
         models, classes = {"student": state.student, "teacher": state.teacher}, len(run.training.split.listing.classes)
         source, labels = run.validation.source, run.validation.labels
-        return evaluate(models, source, labels, classes, run.ranks, run.learner.dtype, stop)
+        return evaluate(models, source, labels, classes, run.ranks, run.learner.dtype, stop, kept)
 
     def _bias(self, counts: NDArray[np.float64]) -> dict[str, float]:
         """Returns scalars that tell how uneven the epoch's pseudo-labels and p̂ are."""
@@ -93,6 +114,31 @@ class EpochEnd:
         with self._logbook.accessories.attempt(PICTURE):
             bias.draw_pseudo_labels(self._picture, counts, split.listing.classes, bias.true_counts(split))
             self._logbook.picture("pseudo_labels", self._picture, step)
+
+    def _report(self, counts: NDArray[np.float64], kept: dict[str, Tensor], network: str) -> None:
+        """Writes report.html, with what ``network`` took each validation image for. Every rank must call it."""
+        run = self._run
+        label, confidence = run.ranks.sum_(kept[network]).cpu().numpy()
+        if not run.ranks.is_main:
+            return
+        self._logbook.flush()  # the page shows what is recorded
+        with self._logbook.accessories.attempt(REPORT):
+            from debiaspl.evaluation.guesses import Guesses
+            from debiaspl.report import run_page  # slow to import
+
+            truth = run.validation.labels.cpu().numpy()
+            guesses = Guesses(label.astype(np.int64)[:, None], confidence[:, None], np.ones(len(truth), bool))
+            snapshot = run_page.Snapshot(
+                run.recipe,
+                run.training.steps_per_epoch,
+                Records(self._folder).read()[0],
+                run.training.split.listing.classes,
+                counts,
+                bias.true_counts(run.training.split),
+                run_page.ValidationGuesses(network, run.validation.listing, truth, guesses),
+                self._views,
+            )
+            run_page.write_report(self._folder / REPORT, snapshot)
 
 
 def _note(progress: Progress, epoch: int, results: dict[str, Accuracy], metric: str) -> None:

@@ -49,7 +49,7 @@ files below the data folder
 files in the run's folder
   last.pt (the newest checkpoint: each epoch, every engine.save_minutes, and on a signal)  step-*.pt (older ones)
   best.pt (the checkpoint of the best epoch, by engine.best)
-  metrics.jsonl  tensorboard/  pseudo_labels.png  config.json
+  report.html  metrics.jsonl  tensorboard/  pseudo_labels.png  config.json
   init.json (what became of each tensor of the --init file)
 
 signals: Ctrl-C, TERM, HUP, USR1, USR2 and XCPU save after the current step and stop; the third one ends at once

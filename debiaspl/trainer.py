@@ -167,6 +167,8 @@ class Trainer:
                 timed.begins()
                 metrics = self._train_step(groups)
                 timed.ends()
+                if self.progress.step % self._steps == 0:
+                    epoch_end.see(groups[0])
                 logbook.advance(self._images)
                 step_log.settle()  # of the step before, while this one is computed
                 if self.progress.step % self._recipe.engine.log_every == 0 or self.progress.step % self._steps == 0:

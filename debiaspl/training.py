@@ -14,6 +14,7 @@ from debiaspl.clock import measured_with
 from debiaspl.config import Recipe
 from debiaspl.data import read_data, source_threads
 from debiaspl.distributed import Ranks
+from debiaspl.epoch_end import REPORT
 from debiaspl.logbook import print_results
 from debiaspl.own_account import account
 from debiaspl.recipes.own import OWN
@@ -102,6 +103,7 @@ def _print_results(trainer: Trainer, folder: Path, seconds: float) -> None:
         "checkpoint": readable(trainer.checkpoint_path),
         "best networks": readable(trainer.checkpoints.best),
         "picture": readable(trainer.picture_path),
+        "report": readable(folder / REPORT),
         "TensorBoard": f"tensorboard --logdir {readable(folder / 'tensorboard')}",
     }
     print_results(trainer.progress, lines)

@@ -32,7 +32,7 @@ def test_a_run_leaves_what_it_says(finished, capsys):
     steps = read(finished / "last.pt")["progress"]["step"]
     assert {path.name for path in finished.iterdir()} == {
         "last.pt", "best.pt", f"step-{steps // 2:08}.pt", ".lock",
-        "metrics.jsonl", "config.json", "pseudo_labels.png", "tensorboard"
+        "metrics.jsonl", "config.json", "pseudo_labels.png", "report.html", "tensorboard"
     }  # fmt: skip
     rows = without_speed(finished / "metrics.jsonl")
     content = read(finished / "last.pt")

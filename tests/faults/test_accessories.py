@@ -63,6 +63,9 @@ def break_accessory(kind: str, out: Path, patch: pytest.MonkeyPatch) -> str:
         case "the picture's place is a folder":
             (out / "pseudo_labels.png").mkdir()
             return "pseudo_labels.png"
+        case "report.html is a folder":
+            (out / "report.html").mkdir()
+            return "report.html"
         case "config.json is a folder":
             (out / "config.json").mkdir()
             return "config.json"
@@ -78,6 +81,7 @@ def break_accessory(kind: str, out: Path, patch: pytest.MonkeyPatch) -> str:
         "TensorBoard's file cannot grow",
         "the picture cannot be drawn",
         "the picture's place is a folder",
+        "report.html is a folder",
         "config.json is a folder",
     ],
 )
