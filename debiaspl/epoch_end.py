@@ -14,7 +14,6 @@ from debiaspl.checkpoint import Progress, gathered_phat
 from debiaspl.evaluation import bias
 from debiaspl.evaluation.accuracy import Accuracy, evaluate
 from debiaspl.logbook import Logbook
-from debiaspl.records import Records
 from pipelines.batch import Batch
 
 PICTURE = "pseudo_labels.png"
@@ -131,7 +130,7 @@ class EpochEnd:
             snapshot = run_page.Snapshot(
                 run.recipe,
                 run.training.steps_per_epoch,
-                Records(self._folder).read()[0],
+                self._logbook.recorded(),
                 run.training.split.listing.classes,
                 counts,
                 bias.true_counts(run.training.split),

@@ -131,13 +131,16 @@ class Logbook:
             made = self._board is None
             board, self._board = self._board, None  # it is of no use any more once it has failed
             self._board_again = time.monotonic() + _AGAIN
-            board = board or Board(self._folder / "tensorboard", self._recorded(), self._step)
+            board = board or Board(self._folder / "tensorboard", self.recorded(), self._step)
             if not (made and recorded):
                 write(board)
             self._board = board
 
-    def _recorded(self) -> list[Record]:
-        """Returns all records; none where their file cannot be read, which was said when it was opened."""
+    def recorded(self) -> list[Record]:
+        """Returns all records that are written; none where their file cannot be read, as was said when it was opened.
+
+        On the rank that records, that is.
+        """
         try:
             return self._written.read()[0]
         except OSError:
