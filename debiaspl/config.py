@@ -70,6 +70,8 @@ class Engine:
     """What best.pt is chosen by; auto: the balanced accuracy of the better of the two networks."""
     log_every: Count = 10
     """Steps between two readings of the metrics from the device."""
+    tracker: Literal["none", "wandb", "mlflow"] = "none"
+    """Where records go, too, beside TensorBoard's file; its package is installed by hand."""
 
     def __post_init__(self) -> None:
         require(self.pipeline in PIPELINES, f"There is no pipeline {self.pipeline!r}{near(self.pipeline, PIPELINES)}")

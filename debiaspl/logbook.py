@@ -24,6 +24,7 @@ from pipelines import console
 
 if TYPE_CHECKING:
     from debiaspl.board import Board  # imports TensorBoard, which is slow, and which only a writing rank needs
+    from debiaspl.tracker import Tracker
 
 _BOARD = "TensorBoard's file"
 _AGAIN = 60.0
@@ -37,9 +38,19 @@ class Logbook:
     """
 
     def __init__(
-        self, folder: Path, progress: Progress, *, evaluated: bool, total_images: int, done_images: int, quiet: bool
+        self,
+        folder: Path,
+        progress: Progress,
+        *,
+        evaluated: bool,
+        total_images: int,
+        done_images: int,
+        quiet: bool,
+        tracker: "Tracker | None" = None,
     ) -> None:
-        """``progress``: how far the run is; ``evaluated``: the evaluation that follows its last step was done, too."""
+        """``progress``: how far the run is; ``evaluated``: the evaluation that follows its last step was done, too;
+        ``tracker`` gets the records of the main rank, too, and is closed with the logbook.
+        """
         self.accessories = Accessories(self.say)
         self._quiet = quiet
         if quiet:
@@ -49,6 +60,7 @@ class Logbook:
         with self.accessories.attempt(records.NAME):
             if lost := self._written.keep(progress.step, evaluated=evaluated, count=progress.records):
                 self.say(f"{self._written.path}: {lost} records of the steps so far are damaged or missing")
+        self._tracker = tracker
         self._board: Board | None = None
         self._board_again = 0.0
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="logbook")  # in the order of the calls
@@ -114,11 +126,17 @@ class Logbook:
         if self._board is not None:
             with self.accessories.attempt(_BOARD):
                 self._board.close()
+        if self._tracker is not None:
+            with self.accessories.attempt(self._tracker.kind):
+                self._tracker.close()
 
     def _record(self, record: Record) -> None:
         with self.accessories.attempt(records.NAME):
             self._written.append(record)
         self._on_the_board(lambda board: board.add(record), recorded=True)
+        if self._tracker is not None:
+            with self.accessories.attempt(self._tracker.kind):
+                self._tracker.add(record)
         self._step = record.step
 
     def _on_the_board(self, write: "Callable[[Board], None]", *, recorded: bool = False) -> None:

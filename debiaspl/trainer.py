@@ -22,6 +22,7 @@ from debiaspl.optim import learning_rate
 from debiaspl.saving import Saver
 from debiaspl.signals import StopRequest
 from debiaspl.step_log import NotFinite, StepLog
+from debiaspl.tracker import tracker
 from pipelines.batch import Batch
 from pipelines.errors import UserError
 
@@ -41,6 +42,7 @@ class Trainer:
         self._about = describe(run.recipe, run.training.split)
         self._lacks_best = False  # whether the networks as they were loaded are the best ones, and best.pt is not
         self._compiles = compilation(run.recipe, run.ranks) != "off"  # before its next step, for minutes
+        self._tracker = tracker(run.recipe, folder) if run.ranks.is_main else None
         self.checkpoints = Checkpoints(folder, run.recipe.engine.keep)
         self.progress = Progress()
 
@@ -88,6 +90,7 @@ class Trainer:
             total_images=total * self._images,
             done_images=step * self._images,
             quiet=not self._ranks.is_main,
+            tracker=self._tracker,
         )
         saver, step_log = Saver(self.checkpoints, logbook.say), StepLog(self._run, logbook, self.checkpoint_path)
         try:
