@@ -99,7 +99,7 @@ def _config(path: Path) -> dict[str, Any]:
     from pipelines.files import read_regular
 
     content = json.loads(read_regular(path, _LARGEST_CONFIG))
-    parts = [content.get(part) for part in ("science", "engine")] if isinstance(content, dict) else [None]
+    parts: list[Any] = [content.get(part) for part in ("science", "engine")] if isinstance(content, dict) else [None]
     if not all(isinstance(part, dict) for part in parts) or not isinstance(parts[0].get("epochs"), int):
         raise ValueError(f"{path.name} is not a run's")
     return content

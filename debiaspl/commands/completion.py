@@ -26,8 +26,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Prints the shell's code; returns 0."""
-    import argcomplete
+    from argcomplete.shell_integration import shellcode
 
     parsed = build_parser().parse_args(arguments)
-    print(argcomplete.shellcode(["debiaspl"], shell=parsed.shell))
+    print(shellcode(["debiaspl"], shell=parsed.shell))
     return 0

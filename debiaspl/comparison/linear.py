@@ -52,7 +52,7 @@ def run_linear(training: Training) -> None:
     head.fit(features, split.labels[index])
     truth, guess = validation.labels[asked_index], head.predict(asked)
     accuracies = {"top1": accuracy_score(truth, guess), "balanced": balanced_accuracy_score(truth, guess)}
-    content = {"experiment": recipe.experiment(split.fingerprint)}
+    content: dict[str, str | float] = {"experiment": recipe.experiment(split.fingerprint)}
     content |= {name: 100 * float(value) for name, value in accuracies.items()}
     training.folder.mkdir(parents=True, exist_ok=True)
     with replacing(training.folder / LINEAR_FILE) as building:

@@ -23,8 +23,11 @@ def draw(results: Results, metric: str, classes: Sequence[str], truth: NDArray[n
 
     labeled = {name: each[0].pseudo_labels for name, each in results.items()}
     shown = {name: counts for name, counts in labeled.items() if counts is not None}
-    figure = Figure(figsize=(11, 8 if shown else 4), layout="constrained")
-    upper, lower = figure.subfigures(2, 1) if shown else (figure, None)
+    figure: Any = Figure(figsize=(11, 8 if shown else 4), layout="constrained")
+    upper: Any = figure
+    lower: Any = None
+    if shown:
+        upper, lower = figure.subfigures(2, 1)
     left, right = upper.subplots(1, 2, width_ratios=(2, 1))
     colours = dict(zip(results, COLOURS * len(results), strict=False))
     _curves(left, results, colours, metric)

@@ -38,7 +38,7 @@ def report(metric: str, wanted: Sequence[Training], results: Mapping[str, Sequen
         building.write_bytes(png)
     _write_csv(out / "comparison.csv", wanted, values)
     means = ", ".join(f"{name} {statistics.mean(each):.2f}" for name, each in values.items())
-    sections = [
+    sections: list[page.Section] = [
         page.Table(heading, cells, title),
         page.Figure(png, f"Accuracy over epochs, and pseudo-labels: {means}"),
         page.Heading("Trainings"),

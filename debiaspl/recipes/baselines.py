@@ -1,12 +1,13 @@
 """What DebiasPL is compared with, derived from a recipe: the same without debiasing, and EMAN's own setting of it."""
 
 from dataclasses import replace
+from typing import Any
 
 from debiaspl.config import Recipe
 
-WITHOUT_DEBIASING = {"tau": 0.0, "lambda_cld": 0.0}
+WITHOUT_DEBIASING: dict[str, Any] = {"tau": 0.0, "lambda_cld": 0.0}
 """Fields of Science that make DebiasPL FixMatch with an EMAN teacher: no debiasing, no margin, no CLD."""
-SUPERVISED = {**WITHOUT_DEBIASING, "lambda_u": 0.0}
+SUPERVISED: dict[str, Any] = {**WITHOUT_DEBIASING, "lambda_u": 0.0}
 """Fields of Science with which the same steps train on the labeled images alone."""
 
 
