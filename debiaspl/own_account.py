@@ -60,7 +60,7 @@ def _unlabeled(recipe: Recipe, split: Split) -> str:
     folder = readable(Path(engine.data, "unlabeled"))
     return (
         f"none, so that training is supervised. For pseudo-labels, put pictures into {folder}, or let "
-        "tools/make_splits.py choose few labels"
+        "debiaspl splits choose few labels"
     )
 
 

@@ -44,7 +44,7 @@ examples
 
 files below the data folder
   train/<class>/*.jpg  val/<class>/*.jpg  indexes/*.csv (column Index: place in the sorted listing of train)
-  ffcv/train.beton  ffcv/val.beton (pipeline ffcv only; made by tools/convert_imagenet_to_ffcv.py)
+  ffcv/train.beton  ffcv/val.beton (pipeline ffcv only; made by debiaspl convert)
 
 files in the run's folder
   last.pt (the newest checkpoint: each epoch, every engine.save_minutes, and on a signal)  step-*.pt (older ones)
@@ -66,7 +66,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=_EPILOG.format(recipes=rows),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--recipe", help=f"which experiment; see below (default: the resumed run's, or {DEFAULT})")
+    parser.add_argument("--recipe", help=f"see below (default: the resumed run's; with --data own, else {DEFAULT})")
     parser.add_argument("--pipeline", help=f"data pipeline: {', '.join(PIPELINES)} (default: the recipe's, dali)")
     parser.add_argument("--data", help="data folder (default: the recipe's, dataset/imagenet or dataset/demo)")
     parser.add_argument("--out", help="folder of this run (default: runs/<recipe>)")
@@ -107,16 +107,33 @@ def given_fields(arguments: argparse.Namespace) -> list[str]:
 
 def chosen_recipe(arguments: argparse.Namespace) -> Recipe:
     """Returns the recipe with the flags and --set applied; --set wins."""
-    base = recipes.find(arguments.recipe or DEFAULT)
+    base = recipes.find(_name(arguments))
     if arguments.resume is not None:
         base = resumed_recipe(base, arguments)
     return override(base, given_fields(arguments))
 
 
+def _name(arguments: argparse.Namespace) -> str:
+    """Returns the recipe that is named; without a name, data of one's own asks for recipe own."""
+    return arguments.recipe or (DEFAULT if arguments.data is None else OWN)
+
+
 def fitted_recipe(arguments: argparse.Namespace) -> Recipe:
-    """Returns the recipe with the flags and --set applied; recipe own, where it is named, has looked at the data."""
+    """Returns the recipe with the flags and --set applied; recipe own, unless it is resumed, has looked at the data."""
     recipe = chosen_recipe(arguments)
-    return own_data.fitted(recipe, assigned(given_fields(arguments))) if arguments.recipe == OWN else recipe
+    if _name(arguments) != OWN or _earlier(recipes.find(OWN), arguments) is not None:
+        return recipe
+    return own_data.fitted(recipe, assigned(given_fields(arguments)))
+
+
+def _earlier(base: Recipe, arguments: argparse.Namespace) -> Recipe | None:
+    """Returns the settings of the run that --resume means, from its config.json; None where --recipe says them."""
+    if arguments.resume is None or arguments.recipe is not None:
+        return None
+    resume, out = Path(arguments.resume), arguments.out
+    if resume.is_dir():
+        return read_config(resume)
+    return read_config(resume.parent if resume.is_file() else Path(out) if out else _folder_of(base))
 
 
 def resumed_recipe(base: Recipe, arguments: argparse.Namespace) -> Recipe:
@@ -128,9 +145,7 @@ def resumed_recipe(base: Recipe, arguments: argparse.Namespace) -> Recipe:
     folder = resume if resume.is_dir() else None
     if folder is not None and out is not None and Path(out) != folder:
         raise ConfigError(f"--resume {folder} goes on in that folder, but --out is {out}. Give one of the two.")
-    if arguments.recipe is None:
-        beside = resume.parent if resume.is_file() else Path(out) if out else _folder_of(base)
-        base = read_config(folder or beside) or base
+    base = _earlier(base, arguments) or base
     return base if folder is None else override(base, [f"engine.out={folder}"])
 
 

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from debiaspl import train
@@ -39,10 +40,10 @@ class Training:
     folder: Path
     arguments: tuple[str, ...]
 
-    @property
+    @cached_property
     def recipe(self) -> Recipe:
-        """What is trained."""
-        return train.chosen_recipe(train.build_parser().parse_args(self.arguments))
+        """What is trained; recipe own has looked at the data."""
+        return train.fitted_recipe(train.build_parser().parse_args(self.arguments))
 
 
 def trainings(

@@ -109,7 +109,7 @@ def left_out(beton: Path) -> dict[int, str]:
 def beton_of(listing: Listing, path: Path | None) -> Beton:
     """Returns the opened .beton. Raises DataError where it is not that of ``listing``, as far as can be told."""
     root = listing.root
-    command = f"python tools/convert_imagenet_to_ffcv.py --data {shlex.quote(str(root.parent))} --split {root.name}"
+    command = f"python -m debiaspl convert --data {shlex.quote(str(root.parent))} --split {root.name}"
     command += "" if listing.classes else " --flat"
     command += listing.reading.flags
     if path is None or not path.is_file():

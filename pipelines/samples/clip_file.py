@@ -66,7 +66,7 @@ def _tables(path: Path) -> tuple[Tensor, Tensor]:
         return torch.as_tensor(content["preds_list"]), torch.as_tensor(content["probs_list"])
     except FileNotFoundError as error:
         raise DataError(
-            f"There is no CLIP predictions file {readable(path)}. Make it with: python tools/make_clip_targets.py"
+            f"There is no CLIP predictions file {readable(path)}. Make it with: python -m debiaspl clip-targets"
         ) from error
     except OSError as error:
         raise DataError(

@@ -94,7 +94,7 @@ def list_images(
 
     Raises DataError where a folder is missing, empty or unreadable, or (``on_bad="raise"``) a file is no image.
     """
-    remedy = "name another with --data, or make the demo's with: python tools/make_demo_data.py"
+    remedy = "name another with --data, or make the demo's with: python -m debiaspl demo-data"
     scan = scan_folder(root, labeled, remedy)
     widths, heights, bad = _sizes(root, scan, "classes" if labeled else "flat", reading)
     absurd = find_absurd(str(root), scan.names, widths.astype(np.int64) * heights, scan.bytes, pixels_per_byte)

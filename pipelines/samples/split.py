@@ -129,8 +129,8 @@ def _command_for(root: Path, names: Sequence[str]) -> str:
             rule = f"per-class {count[1]}"
         else:
             continue
-        return f"make it with: python tools/make_splits.py {rule} --data {shlex.quote(str(root))}"
-    return "make index files with: python tools/make_splits.py --help"
+        return f"make it with: python -m debiaspl splits {rule} --data {shlex.quote(str(root))}"
+    return "make index files with: python -m debiaspl splits --help"
 
 
 def _clip_of(
@@ -145,6 +145,6 @@ def _clip_of(
         raise NoClipTargets(
             f"Training is to use CLIP targets, but {readable(source)} brings none (an index file would in columns "
             "PseudoLabel and Probs), and no predictions file is named. Make one with:\n  python "
-            f"tools/make_clip_targets.py --data {shlex.quote(str(data))} --unlabeled {shlex.quote(str(source))}"
+            f"-m debiaspl clip-targets --data {shlex.quote(str(data))} --unlabeled {shlex.quote(str(source))}"
         )
     return unlabeled.pseudo_label, unlabeled.confidence

@@ -91,7 +91,7 @@ def large(listing: Listing, size: int) -> str:
     biggest = biggest[np.argsort(-pixels[biggest], kind="stable")]
     named = [f"{readable(listing.paths[at])}: {listing.widths[at]} × {listing.heights[at]}" for at in biggest.tolist()]
     root = listing.root
-    command = f"python tools/convert_imagenet_to_ffcv.py --data {shlex.quote(str(root.parent))} --split {root.name}"
+    command = f"python -m debiaspl convert --data {shlex.quote(str(root.parent))} --split {root.name}"
     command += f"{'' if listing.classes else ' --flat'}{listing.reading.flags} --max-resolution {longest}"
     return (
         f"{len(biggest)} pictures have more than {_LARGE / 1e6:g} megapixel ({first_few(named, _NAMED)}) and take "

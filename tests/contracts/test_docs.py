@@ -8,6 +8,7 @@ import pytest
 
 from bench.__main__ import SUBCOMMANDS, build_parser
 from debiaspl import train
+from debiaspl.__main__ import COMMANDS
 from tests.support import markdown
 
 ROOT = Path(__file__).parents[2]
@@ -52,6 +53,8 @@ def test_commands_exist(page):
     for words in markdown.commands(text_of(page)):
         if words[0] == "make":
             assert re.search(rf"^{words[1]}:", text_of("Makefile"), re.MULTILINE), words
+        elif words[0] == "debiaspl":
+            check_module(["python", "-m", COMMANDS[words[1]][0], *words[2:]])
         elif "-m" in words:
             check_module(words)
         elif words[0] == "python":

@@ -190,7 +190,7 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"There is no data folder .*/nowhere") as caught:
         list_images(tmp_path / "nowhere")
     assert "--data" in str(caught.value)
-    assert "tools/make_demo_data.py" in str(caught.value)
+    assert "python -m debiaspl demo-data" in str(caught.value)
 
 
 def test_a_file_in_place_of_the_folder(tmp_path: Path) -> None:

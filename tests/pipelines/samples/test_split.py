@@ -265,7 +265,7 @@ def test_clip_targets_without_columns(listing: Listing, write: Write, columns: s
     found = rejected(lambda: read_split(listing, write("Index", "4"), unlabeled, use_clip=True))
     assert f"{unlabeled} brings none" in found
     assert "columns PseudoLabel and Probs" in found
-    assert "tools/make_clip_targets.py" in found
+    assert "-m debiaspl clip-targets" in found
     assert read_split(listing, write("Index", "4"), unlabeled).clip is None  # not needed, not missed
 
 
@@ -296,7 +296,7 @@ def test_a_clip_file_of_other_classes(tmp_path: Path) -> None:
 def test_a_missing_clip_file(tmp_path: Path) -> None:
     message = rejected(lambda: read_clip_file(tmp_path / "clip.pth.tar", 3, CLASSES))
     assert message.startswith(f"There is no CLIP predictions file {tmp_path / 'clip.pth.tar'}")
-    assert "tools/make_clip_targets.py" in message
+    assert "-m debiaspl clip-targets" in message
 
 
 @pytest.mark.parametrize("content", [{"preds_list": torch.zeros(3, 4)}, {}, [1, 2]], ids=["half", "empty", "list"])
@@ -370,7 +370,7 @@ def test_a_sample_that_moves_between_the_sets_changes_the_fingerprint(listing: L
 def test_the_first_name_that_exists_is_found(tmp_path: Path) -> None:
     names = ["indexes/train_0.2p_index.csv", "indexes/train0.2p_index.csv"]
     message = rejected(lambda: find_file(tmp_path, names))
-    command = f"python tools/make_splits.py percent 0.2 --data {tmp_path}"
+    command = f"python -m debiaspl splits percent 0.2 --data {tmp_path}"
     assert message == (
         f"There is no {tmp_path}/{names[0]} or {tmp_path}/{names[1]}. "
         f"Put it there, name another file, or make it with: {command}"

@@ -342,7 +342,7 @@ def test_importing_the_pipeline_leaves_thread_counts_alone() -> None:
 
 
 def test_a_missing_beton_names_the_command(listing: Listing, tmp_path: Path) -> None:
-    command = f"python tools/convert_imagenet_to_ffcv.py --data {listing.root.parent} --split train"
+    command = f"python -m debiaspl convert --data {listing.root.parent} --split train"
     for path, problem in ((None, "none is named"), (tmp_path / "no.beton", "There is no file")):
         with pytest.raises(DataError, match=problem) as raised:
             opened(listing, path)
@@ -407,7 +407,7 @@ def test_a_beton_that_does_not_fit_is_refused(
     with pytest.raises(DataError, match=problem) as raised:
         opened(listing, own)
     assert str(own) in str(raised.value)
-    assert f"Convert again: python tools/convert_imagenet_to_ffcv.py --data {listing.root.parent}" in str(raised.value)
+    assert f"Convert again: python -m debiaspl convert --data {listing.root.parent}" in str(raised.value)
 
 
 def test_without_a_sidecar_count_and_labels_are_compared(listing: Listing, own: Path) -> None:
