@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.argv[0] = f"{_prog()} {words[0]}"  # for the command's usage line
         return int(module.main(words[1:]))
     if words and not words[0].startswith("-"):
-        from debiaspl.config import near
+        from debiaspl.science import near
 
         error = ConfigError(f"There is no command {words[0]!r}{near(words[0], COMMANDS)}")
         console.say(f"error: {error}", error=True)

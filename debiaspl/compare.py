@@ -17,7 +17,7 @@ if __name__ == "__main__":
 
 from debiaspl import train
 from debiaspl.comparison.trainings import LINEAR, METHODS, SEED, Training, run_all, run_alone, trainings
-from debiaspl.config import near
+from debiaspl.science import near
 from pipelines import NAMES as PIPELINES
 from pipelines import console
 from pipelines.errors import UserError

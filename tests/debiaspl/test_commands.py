@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from debiaspl import __version__
+from debiaspl import __version__, train
 from debiaspl.__main__ import COMMANDS, main
+from debiaspl.config_file import write_config
+from debiaspl.overrides import override
+from debiaspl.recipes import find
 
 ROOT = Path(__file__).parents[2]
 HEAVY = {"torch", "numba", "torchvision", "matplotlib", "rich", "sklearn", "scipy", "pydantic", "jinja2"}
@@ -79,3 +82,15 @@ def test_the_shells_code_names_the_command(capsys):
     assert main(["completion", "bash"]) == 0
     assert "debiaspl" in capsys.readouterr().out
     assert import_module("debiaspl.commands.completion").build_parser().prog.endswith("debiaspl completion")
+
+
+def chosen(*words: str) -> str:
+    return train.chosen_recipe(train.build_parser().parse_args(words)).name
+
+
+def test_data_alone_asks_for_recipe_own(tmp_path):
+    assert chosen("--data", "pictures") == "own"
+    assert chosen() == "imagenet-1p"
+    assert chosen("--recipe", "demo", "--data", "pictures") == "demo"
+    write_config(tmp_path, override(find("demo"), ["science.tau=0.7"]), "0")
+    assert chosen("--resume", str(tmp_path), "--data", "pictures") == "demo"  # the settings of the run that goes on

@@ -153,10 +153,10 @@ def test_ffcv_reads_class_folders_alone_after_the_command_that_its_message_gives
     run += ["--dry-run"]
     assert main(run) == 2
     command = shlex.split(capsys.readouterr().err.partition("Make it with: ")[2])
-    assert command[:2] == ["python", "tools/convert_imagenet_to_ffcv.py"]
+    assert command[:4] == ["python", "-m", "debiaspl", "convert"]
     assert command[-4:] == ["--alpha", "white", "--exif", "turn"]
     at = command.index("--data")
-    assert convert(Path(command[at + 1]), *command[2:at], *command[at + 2 :]) == 0
+    assert convert(Path(command[at + 1]), *command[4:at], *command[at + 2 :]) == 0
     recipe = fitted(root, "engine.pipeline=ffcv")
     split, validation = read_data(recipe)
     open_training(recipe, split, Ranks()).feed.close()
