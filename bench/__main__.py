@@ -82,6 +82,27 @@ REPEATED = ("loader", "step", "ranks", "resize", "convert")
 _DESCRIPTION = "Measures one thing on this machine, prints tables, and writes a report to bench/reports."
 
 
+def build_parser(words: Sequence[str] = ()) -> argparse.ArgumentParser:
+    """Returns the parser; of the subcommand that ``words`` begin with it knows the options."""
+    parser = argparse.ArgumentParser(
+        prog=startup.prog("bench", "python -m bench"),
+        description=_DESCRIPTION,
+        epilog="SUBCOMMAND --help shows a subcommand's options.",
+    )
+    commands = parser.add_subparsers(title="subcommands", metavar="SUBCOMMAND")
+    for name, (module_name, what) in SUBCOMMANDS.items():
+        command = commands.add_parser(
+            name, help=what, description=f"Shows {what}.", formatter_class=argparse.ArgumentDefaultsHelpFormatter
+        )
+        if list(words[:1]) == [name]:
+            module = import_module(module_name)
+            module.add_arguments(command)
+            command.set_defaults(run=module.run)
+            if name in REPEATED:
+                add_processes(command)
+    return parser
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a subcommand and returns the exit status.
 
@@ -105,25 +126,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         console.say("Interrupted; no report was written.", error=True)
         return 130
-
-
-def build_parser(words: Sequence[str] = ()) -> argparse.ArgumentParser:
-    """Returns the parser of the subcommands' names, with the options of the one that ``words`` begins with."""
-    parser = argparse.ArgumentParser(
-        prog=startup.prog("bench", "python -m bench"),
-        description=_DESCRIPTION,
-        epilog="SUBCOMMAND --help shows a subcommand's options.",
-    )
-    commands = parser.add_subparsers(title="subcommands", metavar="SUBCOMMAND")
-    for name, (module_name, what) in SUBCOMMANDS.items():
-        command = commands.add_parser(
-            name, help=what, description=f"Measures {what}.", formatter_class=argparse.ArgumentDefaultsHelpFormatter
-        )
-        if list(words[:1]) == [name]:
-            module = import_module(module_name)
-            module.add_arguments(command)
-            command.set_defaults(run=module.run)
-    return parser
 
 
 if __name__ == "__main__":

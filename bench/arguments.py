@@ -10,8 +10,9 @@ from pipelines import files
 LABELED, UNLABELED = 8, 40
 """Images of each stream in a step, as in recipe imagenet-1p."""
 STEP = LABELED + UNLABELED
-REPORTS = Path(__file__).parent / "reports"
-"""Where reports are written unless --out names another folder."""
+_OF_THE_CLONE = Path(__file__).parent / "reports"
+REPORTS = _OF_THE_CLONE if _OF_THE_CLONE.is_dir() else Path("bench-reports")
+"""Where reports are written unless --out names another folder; an installed package keeps none within itself."""
 
 
 def positive(text: str) -> int:

@@ -30,6 +30,7 @@ COMMANDS = {
     "clip-targets": ("debiaspl.commands.clip_targets", "write CLIP's zero-shot guesses as labels"),
     "import": ("debiaspl.commands.import_checkpoint", "say whether a weights file fits a network"),
     "demo-data": ("debiaspl.commands.demo_data", "write the demo's digits"),
+    "doctor": ("bench.doctor.__main__", "say what this machine has and lacks, and which settings follow"),
     "bench": ("bench.__main__", "measure pipelines, steps and conversions on this machine"),
     "completion": ("debiaspl.commands.completion", "print what makes a shell complete these commands"),
 }
