@@ -31,7 +31,7 @@ def draw(results: Results, metric: str, classes: Sequence[str], truth: NDArray[n
     left, right = upper.subplots(1, 2, width_ratios=(2, 1))
     colours = dict(zip(results, COLOURS * len(results), strict=False))
     _curves(left, results, colours, metric)
-    _means(right, results, colours, metric)
+    _means(right, results, colours)
     if lower is not None:
         panels = lower.subplots(1, len(shown), sharey=True, squeeze=False)[0]
         for axes, (name, counts) in zip(panels, shown.items(), strict=True):
@@ -54,7 +54,9 @@ def _curves(axes: Any, results: Results, colours: Mapping[str, str], metric: str
         for curve in curves:
             axes.plot(range(1, len(curve) + 1), curve, color=colours[name], alpha=0.3, lw=0.8)
         mean = [statistics.mean(at) for at in zip(*curves, strict=False)]
-        axes.plot(range(1, len(mean) + 1), mean, color=colours[name], lw=1.8, label=name)
+        axes.plot(
+            range(1, len(mean) + 1), mean, "." if len(mean) == 1 else "-", color=colours[name], lw=1.8, label=name
+        )
     axes.set_xlabel("epoch")
     axes.set_ylabel(f"{_spoken(metric)}, %")
     axes.legend(frameon=False)
@@ -62,7 +64,7 @@ def _curves(axes: Any, results: Results, colours: Mapping[str, str], metric: str
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _means(axes: Any, results: Results, colours: Mapping[str, str], metric: str) -> None:
+def _means(axes: Any, results: Results, colours: Mapping[str, str]) -> None:
     for row, (name, each) in enumerate(results.items()):
         values = [result.value for result in each]
         axes.barh(row, statistics.mean(values), color=colours[name], height=0.6)
@@ -71,7 +73,7 @@ def _means(axes: Any, results: Results, colours: Mapping[str, str], metric: str)
     axes.set_xlim(max(0.0, 10 * (lowest // 10) - 10), 100)
     axes.set_yticks(range(len(results)), list(results))
     axes.invert_yaxis()
-    axes.set_xlabel(f"{_spoken(metric)}, % (dots: seeds)")
+    axes.set_xlabel("%; dots: seeds")
     axes.spines[["top", "right"]].set_visible(False)
 
 
