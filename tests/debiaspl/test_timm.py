@@ -106,7 +106,7 @@ def test_a_broken_timm_is_not_called_missing(monkeypatch):
     def broken(arch):
         raise ModuleNotFoundError("No module named 'torchvision'", name="torchvision")
 
-    monkeypatch.setattr("debiaspl.config.known_trunks", broken)
+    monkeypatch.setattr("debiaspl.science.known_trunks", broken)
     with pytest.raises(ModuleNotFoundError, match="torchvision") as caught:
         Science(arch="timm/convnext_tiny")
     assert not isinstance(caught.value, MissingDependency)

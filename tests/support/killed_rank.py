@@ -22,7 +22,7 @@ def launch(data: Path, out: Path, *, kill_after: int | None = None) -> str:
     """
     out.mkdir()
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    command += ["--max-restarts", "2", "-m", "debiaspl.train", *launched(data, out)]
+    command += ["--max-restarts", "2", "-m", "debiaspl.train", *_launched(data, out)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     with (out / "said.txt").open("w+") as said:
         process = subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT, env=environment)
@@ -40,7 +40,7 @@ def launch(data: Path, out: Path, *, kill_after: int | None = None) -> str:
     return text
 
 
-def launched(data: Path, out: Path) -> list[str]:
+def _launched(data: Path, out: Path) -> list[str]:
     """The arguments of each rank's run."""
     sets = ("engine.device=cpu", "engine.log_every=1", "engine.threads=1")
     return arguments(data, out, "--resume", "auto", *(word for each in sets for word in ("--set", each)))
