@@ -5,7 +5,7 @@ import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from debiaspl import startup
 
@@ -82,7 +82,7 @@ def summary(run: Path, below: Path) -> RunSummary:
         return RunSummary(name, "", "", f"cannot be read: {readable(str(error))}", "", "", "")
     evaluated = [record for record in records if "val/student_balanced" in record.values]
     rates = [record.values["speed/images_per_s"] for record in records if "speed/images_per_s" in record.values]
-    last = time.strftime("%Y-%m-%d %H:%M", time.localtime(records[-1].time)) if records else ""
+    last = time.strftime("%m-%d %H:%M", time.localtime(records[-1].time)) if records else ""
     return RunSummary(
         run=name,
         recipe=readable(str(config.get("name", ""))),
@@ -134,7 +134,8 @@ def _show(folder: Path, summaries: Sequence[RunSummary]) -> None:
 
     table = Table(title=Text(f"Runs in {readable(folder)}"))
     for heading in ("run", "recipe", "data", "state", "best", "images/s", "last record"):
-        table.add_column(heading, justify="right" if heading == "images/s" else "left", overflow="fold")
+        justify: Literal["left", "right"] = "right" if heading == "images/s" else "left"
+        table.add_column(heading, justify=justify, overflow="fold", no_wrap=heading == "last record")
     for each in summaries:
         table.add_row(*map(Text, each))
     console.show(table)

@@ -88,6 +88,8 @@ def _pseudo_labels(
         axes.step(at, 100 * truth[order] / truth.sum(), where="mid", color="black")
     if len(counts) <= _MOST_NAMES:
         axes.set_xticks(at, [readable(classes[c], "mathtext") for c in order], rotation=60, ha="right", fontsize=7)
+    if not counts.any():
+        axes.text(0.5, 0.5, "none", transform=axes.transAxes, ha="center", color="#7f7f7f")
     axes.set_title(name, fontsize=10, loc="left")
     axes.spines[["top", "right"]].set_visible(False)
 

@@ -14,7 +14,12 @@ from pipelines.names import readable
 
 BLUE, RED, GREY = "#4c72b0", "#c44e52", "#7f7f7f"
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 12, 26, 34
-_STYLE = 'font-family="sans-serif" font-size="11" fill="#1c1e21"'
+_STYLE = (
+    "<style>text{font:11px sans-serif;fill:#1c1e21}.title{font-size:12px}.ground{fill:#fff}.grid{stroke:#d9dde3}"
+    ".ink{stroke:#000;fill:#000}@media(prefers-color-scheme:dark){text{fill:#e6e8eb}.ground{fill:#17181b}"
+    ".grid{stroke:#3a3d42}.ink{stroke:#fff;fill:#fff}}</style>"
+)
+"""The page's colours, light and dark: a picture in a page asks for them by itself."""
 _MOST_POINTS = 400
 Line = tuple[str, Sequence[tuple[float, float]]]
 """Colour, and points (x, y)."""
@@ -60,8 +65,8 @@ def bars(
     if reference is not None:
         for place, value in enumerate(reference.tolist()):
             ends = f'x1="{frame.x(place + 0.0):.2f}" x2="{frame.x(place + 1.0):.2f}"'
-            parts.append(f'<line {ends} y1="{frame.y(value):.1f}" y2="{frame.y(value):.1f}" stroke="black"/>')
-        parts += _legend(len(groups), "true share", "black", width)
+            parts.append(f'<line {ends} y1="{frame.y(value):.1f}" y2="{frame.y(value):.1f}" class="ink"/>')
+        parts += _legend(len(groups), "true share", "", width)
     if foot:
         parts += [_slanted(name, frame.x(place + 0.5), height - foot - 20) for place, name in enumerate(names)]
     return _svg(title, parts, width, height)
@@ -107,7 +112,7 @@ class _Frame:
         parts = []
         for value in self._y:
             at = self.y(value)
-            parts.append(f'<line x1="{_LEFT}" x2="{right}" y1="{at:.1f}" y2="{at:.1f}" stroke="#d9dde3"/>')
+            parts.append(f'<line x1="{_LEFT}" x2="{right}" y1="{at:.1f}" y2="{at:.1f}" class="grid"/>')
             parts.append(f'<text x="{_LEFT - 6}" y="{at + 4:.1f}" text-anchor="end">{value:g}</text>')
         for value in self._x if with_x else ():
             parts.append(f'<text x="{self.x(value):.1f}" y="{bottom + 15}" text-anchor="middle">{value:g}</text>')
@@ -136,9 +141,9 @@ def _thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]
 
 
 def _legend(at: int, name: str, colour: str, width: int) -> list[str]:
-    x = width - _RIGHT - 120 * (at + 1)
+    x, drawn = width - _RIGHT - 120 * (at + 1), f'fill="{colour}"' if colour else 'class="ink"'
     return [
-        f'<rect x="{x}" y="{_TOP - 14}" width="10" height="10" fill="{colour}"/>',
+        f'<rect x="{x}" y="{_TOP - 14}" width="10" height="10" {drawn}/>',
         f'<text x="{x + 14}" y="{_TOP - 5}">{_text(name)}</text>',
     ]
 
@@ -156,7 +161,7 @@ def _text(name: str) -> str:
 
 
 def _svg(title: str, parts: Sequence[str], width: int, height: int) -> str:
-    heading = f'<text x="4" y="16" font-size="12">{_text(title)}</text>'
+    heading = f'<text x="4" y="16" class="title">{_text(title)}</text>'
     size = f'width="{width}" height="{height}" viewBox="0 0 {width} {height}"'
-    white = '<rect width="100%" height="100%" fill="white"/>'
-    return f'<svg xmlns="http://www.w3.org/2000/svg" {size} {_STYLE}>{white}{heading}{"".join(parts)}</svg>'
+    ground = '<rect width="100%" height="100%" class="ground"/>'
+    return f'<svg xmlns="http://www.w3.org/2000/svg" {size}>{_STYLE}{ground}{heading}{"".join(parts)}</svg>'

@@ -126,9 +126,12 @@ def _speed(records: Sequence[Record]) -> list[list[str]]:
 
 def _pseudo_labels(snapshot: Snapshot) -> list[Section]:
     truth = snapshot.truth
-    drawn = []
+    drawn: list[Section] = []
     for panel, name in ((0, "All pseudo-labels"), (1, "Pseudo-labels above the threshold")):
         counts = snapshot.counts[:, panel]
+        if not counts.any():
+            drawn.append(Paragraph(f"{name}: none."))
+            continue
         shares = 100 * counts / np.maximum(counts.sum(-1, keepdims=True), 1)
         order = np.argsort(-(shares[0] if truth is None else truth), kind="stable")
         before, after = imbalance(counts[0], truth), imbalance(counts[1], truth)

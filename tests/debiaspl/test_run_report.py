@@ -65,7 +65,7 @@ def test_its_figures_are_well_formed(snapshot, tmp_path):
     assert any(b"alert(1)" in svg for svg in figures)
     for svg in figures:
         assert {element.tag.rpartition("}")[2] for element in ET.fromstring(svg).iter()} <= {
-            "svg", "rect", "text", "line", "polyline", "circle", "title"
+            "svg", "style", "rect", "text", "line", "polyline", "circle", "title"
         }  # fmt: skip
 
 
