@@ -43,6 +43,9 @@ def fitted(recipe: Recipe, given: Collection[str]) -> Recipe:
     chosen = {name: value for name, value in _layout(recipe.engine).items() if f"engine.{name}" not in given}
     recipe = replace(recipe, engine=replace(recipe.engine, **chosen))
     split, _ = read_data(recipe, counting=True)
+    if len(split.listing.classes) < 2:
+        name = readable(split.listing.classes[0])
+        raise DataError(f"{readable(split.listing.root)} has one class folder, {name}. A classifier needs two or more.")
     return replace(recipe, science=_science(recipe, given, split))
 
 

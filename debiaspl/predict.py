@@ -16,7 +16,7 @@ from pipelines.samples import pillow_warnings
 
 _EPILOG = """\
 OUT has a row per picture that could be decoded, in the order of the folder: file, label, confidence, and the five
-likeliest classes with their probabilities. Pictures lie at any depth, in any format of torchvision's ImageFolder.
+likeliest classes with their probabilities. Pictures lie at any depth; they may be GIF, AVIF or JPEG 2000, too.
 Those that cannot be decoded are counted, named, and listed with their reasons in OUT.skipped.csv.
 
 Nothing of the data that the run was trained on is needed. --pipeline ffcv reads ffcv/<folder>.beton beside the folder.

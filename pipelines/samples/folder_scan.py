@@ -19,6 +19,8 @@ from pipelines.names import readable
 from pipelines.samples.path_table import Paths
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+_MORE_SUFFIXES = (*IMAGE_SUFFIXES, ".gif", ".jfif", ".jpe", ".avif", ".jp2", ".tga", ".dib", ".ico")
+"""What else Pillow reads, for folders without classes: what ImageFolder would leave out does not matter there."""
 """torchvision's IMG_EXTENSIONS (a test compares them): importing them from there takes as long as importing torch."""
 THREADS = 16
 """They wait for the file system more than they compute."""
@@ -74,7 +76,7 @@ def scan_classes(root: str) -> Scan:
     if not classes:
         raise DataError(f"{readable(root)} has no class folders. Expected {readable(root)}/<class>/<image>.jpg")
     with ThreadPoolExecutor(THREADS) as pool:
-        walked = pool.map(lambda name: _packed(_walk(root, name, frozenset({top}))), classes)
+        walked = pool.map(lambda name: _packed(_walk(root, name, frozenset({top}), IMAGE_SUFFIXES)), classes)
         bar = tqdm(walked, f"listing {_last(root)}", len(classes), unit=" classes", leave=False, delay=1, disable=None)
         found = list(bar)
     for name, packed in zip(classes, found, strict=True):
@@ -91,19 +93,22 @@ def scan_classes(root: str) -> Scan:
 def scan_flat(root: str) -> Scan:
     """Returns all images below ``root`` at any depth, by relative path. Raises DataError where there is none."""
     with ThreadPoolExecutor(THREADS) as pool:
-        top, inner = _read_folder(root, "")
+        top, inner = _read_folder(root, "", _MORE_SUFFIXES)
         above = frozenset({_identity(root)})
-        found = [top, *(f for folders in pool.map(lambda name: _walk(root, name, above), inner) for f in folders)]
+        found = [
+            top,
+            *(f for folders in pool.map(lambda name: _walk(root, name, above, _MORE_SUFFIXES), inner) for f in folders),
+        ]
     block, sizes, times = _packed(found)
     if not block:
-        raise DataError(f"{readable(root)} holds no image ({', '.join(IMAGE_SUFFIXES)}) at any depth.")
+        raise DataError(f"{readable(root)} holds no image ({', '.join(_MORE_SUFFIXES)}) at any depth.")
     names = list(Paths(block))
     order = sorted(range(len(names)), key=names.__getitem__)
     paths = Paths.of(names[at] for at in order)
     return Scan((), paths, np.zeros(len(names), np.int64), sizes[order], times[order])
 
 
-def _walk(root: str, folder: str, above: frozenset[_Identity]) -> list[_Folder]:
+def _walk(root: str, folder: str, above: frozenset[_Identity], suffixes: tuple[str, ...]) -> list[_Folder]:
     """Yields one folder and those below it, sorted by path; links are followed, except back to a folder on the way."""
     found: list[_Folder] = []
     waiting = [(folder, above)]
@@ -113,14 +118,14 @@ def _walk(root: str, folder: str, above: frozenset[_Identity]) -> list[_Folder]:
         if identity in above:
             console.say(f"{readable(root)}/{readable(path)} leads back to a folder above it: not followed", error=True)
             continue
-        here, inner = _read_folder(root, path)
+        here, inner = _read_folder(root, path, suffixes)
         found.append(here)
         waiting += [(name, above | {identity}) for name in inner]
     return sorted(found)
 
 
-def _read_folder(root: str, path: str) -> tuple[_Folder, list[str]]:
-    """Returns the images in one folder, and the paths of the folders in it."""
+def _read_folder(root: str, path: str, suffixes: tuple[str, ...]) -> tuple[_Folder, list[str]]:
+    """Returns the images in one folder, files with one of ``suffixes``, and the paths of the folders in it."""
     rows: list[_Row] = []
     inner: list[str] = []
     prefix = f"{path}/" if path else ""
@@ -129,7 +134,7 @@ def _read_folder(root: str, path: str) -> tuple[_Folder, list[str]]:
             for entry in entries:
                 if _is_folder(entry):
                     inner.append(prefix + entry.name)
-                elif entry.name.lower().endswith(IMAGE_SUFFIXES):
+                elif entry.name.lower().endswith(suffixes):
                     rows.append((entry.name, *_status(entry)))
     except OSError as error:
         raise _unreadable(f"{root}/{path}", error) from error

@@ -164,6 +164,12 @@ def test_ffcv_reads_class_folders_alone_after_the_command_that_its_message_gives
     assert sorted(path.name for path in root.iterdir()) == sorted(COUNTS)
 
 
+def test_one_class_is_none_to_tell_from_others(tmp_path):
+    pictures(tmp_path / "own/train/ant", 3)
+    with pytest.raises(DataError, match="has one class folder, ant. A classifier needs two or more"):
+        fitted(tmp_path / "own")
+
+
 def test_folders_that_it_does_not_know_are_refused(root, tmp_path):
     with pytest.raises(DataError, match="It should hold train/ with a folder of pictures for each class"):
         fitted(tmp_path / "none")

@@ -525,6 +525,16 @@ def test_a_folder_of_unlabeled_images(small: Path, cache: Path) -> None:
     assert list_images(small, labeled=False).fingerprint == listing.fingerprint
 
 
+def test_a_flat_folder_may_hold_what_imagefolder_leaves_out(tmp_path: Path) -> None:
+    for name in ("train/ant/a.gif", "train/ant/b.png", "train/ant/c.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (5, 4)).save(tmp_path / name, "GIF" if name.endswith("gif") else "PNG")
+    assert list(list_images(tmp_path / "train").paths) == ["ant/b.png"]
+    flat = list_images(tmp_path / "train", labeled=False)
+    assert list(flat.paths) == ["ant/a.gif", "ant/b.png"]
+    assert flat.widths.tolist() == [5, 5]
+
+
 def test_a_flat_folder_without_images(tmp_path: Path) -> None:
     (tmp_path / "deep" / "er").mkdir(parents=True)
     with pytest.raises(DataError, match="holds no image"):
