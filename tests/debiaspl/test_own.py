@@ -166,7 +166,7 @@ def test_ffcv_reads_class_folders_alone_after_the_command_that_its_message_gives
 
 def test_one_class_is_none_to_tell_from_others(tmp_path):
     pictures(tmp_path / "own/train/ant", 3)
-    with pytest.raises(DataError, match="has one class folder, ant. A classifier needs two or more"):
+    with pytest.raises(DataError, match=r"has one class folder, ant\. A classifier needs two or more"):
         fitted(tmp_path / "own")
 
 
