@@ -107,7 +107,7 @@ def test_two_thousand_random_views_equal_pillow():
         image = rng.integers(0, 256, (height, width, 3)).astype(np.uint8)
         draws = Draws(np.array([number]), np.array([0]), seed=0, stream=Stream.UNLABELED)
         views = TrainingViews(size=size, weak=1, strong=1)
-        todo = plan(views, draws, np.array([height]), np.array([width]))
+        todo = plan(views, draws, np.array([height], np.int32), np.array([width], np.int32))
         ours, theirs = cpu.execute(image, todo, 0), pillow.execute(Image.fromarray(image), todo, 0)
         np.testing.assert_array_equal(ours, theirs, err_msg=f"{number=} {todo}")
 
