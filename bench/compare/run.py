@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from bench.arguments import positive
 from pipelines import console
 from pipelines.errors import UserError
+from pipelines.names import readable
 
 if TYPE_CHECKING:
     from bench.compare.reports import Compared
@@ -35,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--fail-below", type=float, metavar="RATIO", help="exit with 1 where a row is slower than this, or may be"
     )
     parser.add_argument("--anyway", action="store_true", help="compare in spite of other hardware, settings or recipe")
+    parser.add_argument("--html", type=_page, metavar="FILE", help="write a page: the rows, and a plot of their ratios")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -50,11 +52,14 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError(f"The reports differ in more than the code:\n{listed}\n--anyway compares them all the same.")
     compared = reports.compare_reports(old, new)
     _show(old, new, compared)
-    for line in (
-        *(f"Compared anyway, though they differ in {line}." for line in different),
-        *reports.remarks(old, new),
-    ):
+    remarks = [f"Compared anyway, though they differ in {line}." for line in different] + reports.remarks(old, new)
+    for line in remarks:
         console.say(line)
+    if arguments.html is not None:
+        from bench.compare import page
+
+        page.write(arguments.html, old, new, compared, remarks)
+        console.say(readable(arguments.html))
     if arguments.fail_below is None:
         return 0
     failed = too_slow(compared, arguments.fail_below)
@@ -73,6 +78,13 @@ def too_slow(compared: "Compared", limit: float) -> list[str]:
         elif found.verdict == "too noisy" and found.low < limit:
             lines.append(f"{row.name}: too noisy to exclude {found.low:.3f}, below {limit:g}; take more --processes")
     return lines
+
+
+def _page(text: str) -> Path:
+    """Returns the path of a page, so that a report's JSON is never overwritten by one."""
+    if not text.endswith(".html"):
+        raise argparse.ArgumentTypeError(f"must end in .html (got {text})")
+    return Path(text)
 
 
 def _two(arguments: argparse.Namespace) -> "tuple[Report, Report]":

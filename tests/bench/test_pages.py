@@ -3,7 +3,6 @@
 import base64
 import re
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -14,8 +13,8 @@ from bench.report.figures import of_section
 from bench.report.publish import write
 from bench.report.web import report_page, write_index
 from tests.support.bench_reports import MADE, report_of
+from tests.support.html_pages import HOSTILE, Read, assert_harmless
 
-HOSTILE = "<script>alert(1)</script><img src=https://evil.example/x onerror=alert(1)> \x1b[31m \udcff \"'&"
 STAGES = Section(
     "Stages, CPU ms per source image",
     (
@@ -27,31 +26,6 @@ STAGES = Section(
     ),
 )
 CORES = Section("Cores", (("", "1 core", "2 cores"), (HOSTILE[:20], "1,284: 1; 1.00 busy", "2,509: 1.79× (1.78–1.89)")))
-
-
-class Read(HTMLParser):
-    """The tags with attributes, and the text, of a page."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-
-
-def assert_harmless(page: str) -> None:
-    """No script, no handler, and nothing fetched but what the page brings."""
-    for tag, attributes in Read(page).tags:
-        assert tag not in ("script", "iframe", "object", "link", "base", "form"), tag
-        assert not any(name.startswith("on") for name in attributes), attributes
-        for name in ("src", "href", "srcset", "action", "background"):
-            assert re.match(r"data:image/|\./[^/:]+$", attributes.get(name) or "./x"), attributes
 
 
 def test_a_page_holds_the_whole_report_with_its_verdict_first() -> None:

@@ -1,6 +1,7 @@
 """``python -m bench compare``: reports, refusals, the gate, and two commits in turns."""
 
 import json
+import re
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bench.__main__ import main
-from bench.compare import commits, processes
+from bench.compare import commits, page, processes
 from bench.compare.reports import compare_reports, differences, process_rates
 from bench.hardware import Gpu, Machine, Storage
 from bench.report import Report
@@ -16,6 +17,7 @@ from bench.report.document import as_json
 from bench.report.schema import load, text_of
 from pipelines.errors import DataError, UserError
 from tests.support.bench_reports import MADE, report_of
+from tests.support.html_pages import HOSTILE, Read, assert_harmless
 
 EVEN = [[100.0 + n, 101.0 + n, 99.0 + n] for n in range(5)]
 SLOW = [[0.8 * rate for rate in rounds] for rounds in EVEN]
@@ -171,3 +173,48 @@ def test_commits_take_turns_in_checkouts_of_their_own(monkeypatch: pytest.Monkey
 def test_a_subcommand_that_fails_says_its_last_lines() -> None:
     with pytest.raises(UserError, match=r"status 2:\n(.*\n)*.*no-such"):
         processes.one_process(["no-such"])
+
+
+def test_the_page_holds_rows_and_a_plot_and_no_markup_of_names(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old = report_of({"ffcv": EVEN, HOSTILE: EVEN, "gone": EVEN}, title=HOSTILE, command=HOSTILE)
+    new = report_of({"ffcv": SLOW, HOSTILE: EVEN}, title=HOSTILE, command=HOSTILE)
+    out = tmp_path / "pages" / "compare.html"
+    assert compared(old, new, tmp_path, "--html", str(out)) == 0
+    assert str(out) in capsys.readouterr().out
+    made = out.read_text(encoding="utf-8")
+    assert_harmless(made)
+    text = Read(made).text
+    for wanted in (
+        "ffcv: slower, 0.800 times the rate.",
+        "no difference shown",
+        "In one report only: gone.",
+        "p",
+        HOSTILE[:40],
+    ):
+        assert wanted in text
+    assert re.search(r"0\.800 \(0\.7\d\d–0\.8\d\d\)", text)
+    (drawn,) = (attributes["src"] for tag, attributes in Read(made).tags if tag == "img")
+    assert str(drawn).startswith("data:image/svg+xml;base64,")
+
+
+def test_a_page_takes_no_reports_place_and_its_folder_must_be_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    old = report_of({"ffcv": EVEN})
+    assert compared(old, old, tmp_path, "--html", str(tmp_path / "file" / "compare.html")) == 2
+    assert "Cannot write" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        compared(old, old, tmp_path, "--html", str(tmp_path / "old" / "report.json"))
+    assert "must end in .html" in capsys.readouterr().err
+
+
+def test_the_plots_colours_are_the_verdicts() -> None:
+    def drawn(rates: list[list[float]]) -> str:
+        return page.forest(compare_reports(report_of({"ffcv": EVEN}), report_of({"ffcv": rates})).rows)
+
+    assert page.COLOURS["slower"] in drawn(SLOW)
+    assert page.COLOURS["no difference shown"] in drawn(EVEN)
+    assert page.COLOURS["slower"] not in drawn(EVEN)
