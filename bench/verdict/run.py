@@ -2,6 +2,7 @@
 
 Loader alone, step alone on replayed batches, and both together run in turns, each in a process of its own. The last
 line is INPUT-BOUND, LEANING ON INPUT, STEP-BOUND or INCONCLUSIVE, with the stage and the change that would help most.
+--ranks N also runs the step on N devices at once, each by itself, and names one that the others would wait for.
 """
 
 import argparse
@@ -9,7 +10,9 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from bench.arguments import add_out, add_quick, add_rounds, positive
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
 
 _QUICK_ROUNDS, _QUICK_SECONDS = 3, 1
 _ROOT = Path(__file__).parents[2]
+_PART = ("-m", "bench.verdict.part")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pipeline", metavar="NAME", help="as debiaspl.train has it; otherwise the recipe's")
     parser.add_argument("--data", metavar="FOLDER", help="as debiaspl.train has it; otherwise the recipe's")
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.FIELD=VALUE", help="change a field")
+    parser.add_argument("--ranks", type=positive, default=1, metavar="N", help="devices whose steps are compared")
     add_rounds(parser, 5)
     parser.add_argument("--seconds", type=positive, default=5, metavar="N", help="for which each part is measured")
     add_quick(parser)
@@ -50,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
     found: dict[str, list[Timed]] = {"loader": [], "again": [], "step": [], "both": []}
     setting: dict[str, Any] = {}
     for part in _turns(arguments.rounds):
-        answer = _part(part, arguments.seconds, words)
+        (answer,) = _part(part, arguments.seconds, words)
         setting = answer["setting"]
         for name, values in answer["timed"].items():
             found[name].append(Timed(*values))
@@ -58,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
         _report(
             arguments,
             words,
-            Measured(found["loader"], found["again"], found["step"], found["both"]),
+            Measured(found["loader"], found["again"], found["step"], found["both"], _ranks(arguments, words)),
             Setting(**setting),
             made.ended(),
         ),
@@ -82,14 +87,39 @@ def _words(arguments: argparse.Namespace) -> list[str]:
     return words + [word for field in arguments.set for word in ("--set", field)]
 
 
-def _part(part: str, seconds: float, words: list[str]) -> dict[str, Any]:
-    """Returns what a part's process saw; raises UserError with its message where it failed."""
-    command = [sys.executable, "-m", "bench.verdict.part", part, str(seconds), *words]
+def _ranks(arguments: argparse.Namespace, words: list[str]) -> list[float]:
+    """Returns the seconds of each rank's step, the median over the rounds; nothing where there is one rank only."""
+    if arguments.ranks == 1:
+        return []
+    rounds = [_part("step", arguments.seconds, words, arguments.ranks) for _ in range(arguments.rounds)]
+    seconds = [[answer["timed"]["step"][0] for answer in answers] for answers in rounds]
+    return [median(each) for each in zip(*seconds, strict=True)]
+
+
+def _part(part: str, seconds: float, words: list[str], ranks: int = 1) -> list[dict[str, Any]]:
+    """Returns what a part's process saw, or several at once, each on its own device with its share of the cores.
+
+    These do not meet: in a collective all would take as long as the slowest. Raises UserError with a process's message
+    where it failed.
+    """
+    command = [sys.executable, *_PART, part, str(seconds), *words]
     path = os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | {"PYTHONPATH": path})
-    if done.returncode:
-        raise UserError(f"The {part} could not be measured: {done.stderr.strip()[-2000:].removeprefix('error: ')}")
-    answer: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    alone = {"PYTHONPATH": path, "WORLD_SIZE": "1", "RANK": "0", "LOCAL_WORLD_SIZE": str(ranks)}
+    with ExitStack() as opened:
+        running = []
+        for rank in range(ranks):
+            environment = os.environ | alone | {"LOCAL_RANK": str(rank)}
+            pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+            running.append(opened.enter_context(subprocess.Popen(command, text=True, env=environment, **pipes)))
+            opened.callback(running[-1].kill)  # where another one failed
+        return [_answer(part, process) for process in running]
+
+
+def _answer(part: str, process: "subprocess.Popen[str]") -> dict[str, Any]:
+    said, error = process.communicate()
+    if process.returncode:
+        raise UserError(f"The {part} could not be measured: {error.strip()[-2000:].removeprefix('error: ')}")
+    answer: dict[str, Any] = json.loads(said.strip().splitlines()[-1])
     return answer
 
 
@@ -103,6 +133,7 @@ def _report(
     from bench.verdict.judge import judge
 
     verdict = judge(measured, setting)
+    parts = ("loader", "again", "step", "both")
     names = ("loader alone", "the same files again", "step alone, replayed batches", "both together")
     rows: list[tuple[str, ...]] = [("", "ms a step", "IQR", "images/s", "cores busy")]
     for name, timed in zip(names, measured[:4], strict=True):
@@ -112,18 +143,30 @@ def _report(
         rows.append((name, number(ms.median), spread, number(1000 * STEP / ms.median), f"{busy.median:.2f}"))
     cold = measured.loader[0].seconds / measured.again[0].seconds
     note = f"The first reading of all took {cold:.2f} times as long as the second, whose files were in memory."
+    if measured.ranks:
+        steps = ", ".join(f"rank {rank}: {number(1000 * each)} ms" for rank, each in enumerate(measured.ranks))
+        note += f" Steps of all ranks at once, each by itself: {steps}."
     return Report(
         theme="train",
         title=f"Loader and step of recipe {arguments.recipe}",
-        command=f"python -m bench train {' '.join(words)} --rounds {arguments.rounds} --seconds {arguments.seconds}",
+        command=f"python -m bench train {' '.join(words)} --ranks {arguments.ranks} "
+        f"--rounds {arguments.rounds} --seconds {arguments.seconds}",
         environment=made,
-        settings={"recipe": " ".join(words), **setting._asdict(), "seconds": arguments.seconds},
+        settings={
+            "recipe": " ".join(words),
+            **setting._asdict(),
+            "seconds": arguments.seconds,
+            "ranks": arguments.ranks,
+        },
         remarks=(str(verdict),),
         sections=(Section("A step of one group", tuple(rows), note),),
         notes=(f"{arguments.rounds} rounds; each part of a round in a process of its own.",),
         raw={
             "verdict": verdict._asdict(),
-            "timed": {name: [each._asdict() for each in timed] for name, timed in measured._asdict().items() if timed},
+            "timed": {
+                part: [each._asdict() for each in timed] for part, timed in zip(parts, measured[:4], strict=True)
+            },
+            "ranks": list(measured.ranks),
         },
         quick=arguments.quick,
     )

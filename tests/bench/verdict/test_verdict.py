@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from bench.__main__ import main
-from bench.verdict import part
+from bench.verdict import part, run
 from bench.verdict.judge import Measured, Setting, judge
 from bench.verdict.timing import WARM_UP, Timed, epochs, no_step, replayed, timed
 from pipelines.batch import Batch, Views
@@ -164,16 +164,47 @@ def test_rounds_near_a_limit_that_agree_are_conclusive() -> None:
     assert (found.word, found.low, found.high) == ("LEANING ON INPUT", pytest.approx(1.09), pytest.approx(1.12))
 
 
+SLOW_RANK = """
+import json, os, sys
+part, slow = sys.argv[1], os.environ["LOCAL_RANK"] == "1" and os.environ["LOCAL_WORLD_SIZE"] == "3"
+if slow and "fails" in sys.argv:
+    sys.exit("error: device 1 is gone")
+names = ["loader", "again"] if part == "loader" else [part]
+seconds = 0.004 if part == "loader" else 0.048 if slow else 0.024
+setting = {"pipeline": "ffcv", "threads": 2, "cores": 2}
+print(json.dumps({"timed": {name: [seconds, 9, 1.0] for name in names}, "setting": setting}))
+"""
+
+
+def test_a_slow_rank_of_several_processes_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script = tmp_path / "part.py"
+    script.write_text(SLOW_RANK)
+    monkeypatch.setattr(run, "_PART", (str(script),))
+    assert main(["train", "--ranks", "3", "--rounds", "2", "--out", str(tmp_path)]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "rank 1's step takes 2.00 times the median rank's, and all wait for it" in said
+    (path,) = tmp_path.glob("train_*.json")
+    report = json.loads(path.read_text())
+    assert report["ranks"] == [0.024, 0.048, 0.024]
+    assert report["verdict"]["word"] == "STEP-BOUND"
+    assert "--ranks 3" in report["command"]
+    assert main(["train", "--ranks", "3", "--rounds", "1", "--recipe", "fails", "--out", str(tmp_path)]) == 2
+    assert "The step could not be measured: device 1 is gone" in capsys.readouterr().err
+
+
 @pytest.mark.soak
 def test_the_whole_command_on_the_demo(demo_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["train", "--recipe", "demo", "--pipeline", "torchvision", "--data", str(demo_data), "--quick"]
-    assert main([*words, "--set", "engine.threads=1", "--rounds", "1", "--out", str(tmp_path)]) == 0
+    assert main([*words, "--set", "engine.threads=1", "--ranks", "2", "--out", str(tmp_path)]) == 0
     (path,) = tmp_path.glob("train_*.json")
     report = json.loads(path.read_text())
     assert report["quick"]
     assert report["verdict"]["word"] in ("INPUT-BOUND", "LEANING ON INPUT", "STEP-BOUND", "INCONCLUSIVE")
     assert report["settings"]["threads"] == 1
     assert {name: len(each) for name, each in report["timed"].items()} == dict.fromkeys(PARTS_TIMED, 3)
+    assert len(report["ranks"]) == 2
     assert f"{report['verdict']['word']}: a step takes" in " ".join(capsys.readouterr().out.split())
 
 
