@@ -47,6 +47,10 @@ SUBCOMMANDS = {
         "bench.demo",
         "accuracy of the demo over seeds: supervised, FixMatch, DebiasPL, and DebiasPL on each pipeline",
     ),
+    "accuracy": (
+        "bench.accuracy.run",
+        "seconds that the demo takes to an accuracy, with our loader and step and with the published habits",
+    ),
     "gpu": (
         "bench.gpu.run",
         "what a GPU still has to prove, in ten minutes: equal bytes, damage, compilation, speed, memory, ranks",

@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     results: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as folder:
         for seed in arguments.seeds:
-            _make_data(Path(folder), seed, convert="ffcv" in arguments.pipelines)
+            make_data(Path(folder), seed, convert="ffcv" in arguments.pipelines)
         for pipeline in arguments.pipelines:
             methods = list(METHODS) if pipeline == arguments.pipelines[0] else ["debiaspl"]
             results |= _accuracies(Path(folder), pipeline, methods, arguments, made.cores)
@@ -70,7 +70,7 @@ def _accuracies(
     }
 
 
-def _make_data(folder: Path, seed: int, *, convert: bool) -> None:
+def make_data(folder: Path, seed: int, *, convert: bool) -> None:
     """Makes the digits of a seed, and converts them for the ffcv pipeline."""
     from debiaspl.commands import convert as converter
     from debiaspl.commands import demo_data

@@ -14,9 +14,10 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from bench.four_views import BatchedIndices
+from bench.four_views import LABELED_VIEWS, UNLABELED_VIEWS, BatchedIndices
 from pipelines.augment import ops, pillow
 from pipelines.errors import requires
+from pipelines.views import TrainingViews
 
 with requires("torchvision", "pip install -e '.[dev]'", "The published-style loader"):
     from torchvision import transforms
@@ -37,12 +38,13 @@ class RandAugment:
 class PublishedDataset(Dataset[tuple[list[Tensor], int]]):
     """Samples of one stream: their views, weak ones first, and their index."""
 
-    def __init__(self, paths: Sequence[Path], indices: NDArray[np.int64], weak: int, strong: int) -> None:
-        crop = [transforms.RandomResizedCrop(224), transforms.RandomHorizontalFlip()]
+    def __init__(self, paths: Sequence[Path], indices: NDArray[np.int64], views: TrainingViews) -> None:
+        crop = [transforms.RandomResizedCrop(views.size, views.scale, views.ratio)]
+        crop += [transforms.RandomHorizontalFlip()] if views.flip else []
         finish = [transforms.ToTensor(), transforms.Normalize(_MEAN, _STD)]
         weakly, strongly = transforms.Compose([*crop, *finish]), transforms.Compose([*crop, RandAugment(), *finish])
         self._paths, self._indices = paths, indices
-        self._views = [weakly] * weak + [strongly] * strong
+        self._views = [weakly] * views.weak + [strongly] * views.strong
 
     def __len__(self) -> int:
         return len(self._indices)
@@ -54,16 +56,20 @@ class PublishedDataset(Dataset[tuple[list[Tensor], int]]):
         return [view(image) for view in self._views], index
 
 
+def shuffled(data: PublishedDataset, batch: int, workers: int) -> DataLoader[tuple[list[Tensor], int]]:
+    """Returns the DataLoader of a stream: whole batches in a new order each epoch, by workers that live on."""
+    return DataLoader(data, batch, shuffle=True, drop_last=True, num_workers=workers, persistent_workers=True)
+
+
 class PublishedLoader:
     """The labeled and the unlabeled DataLoader, ``workers`` processes each, as the published code has them."""
 
     def __init__(self, paths: Sequence[Path], labeled: BatchedIndices, unlabeled: BatchedIndices, workers: int) -> None:
-        def loader(stream: BatchedIndices, weak: int, strong: int) -> DataLoader[tuple[list[Tensor], int]]:
+        def loader(stream: BatchedIndices, views: TrainingViews) -> DataLoader[tuple[list[Tensor], int]]:
             indices, batch = stream
-            data = PublishedDataset(paths, indices, weak, strong)
-            return DataLoader(data, batch, shuffle=True, drop_last=True, num_workers=workers, persistent_workers=True)
+            return shuffled(PublishedDataset(paths, indices, views), batch, workers)
 
-        self._loaders = [loader(labeled, weak=1, strong=0), loader(unlabeled, weak=2, strong=2)]
+        self._loaders = [loader(labeled, LABELED_VIEWS), loader(unlabeled, UNLABELED_VIEWS)]
         for each in self._loaders:
             iter(each)  # starts the workers now: forked from a process without other pipelines' threads
 

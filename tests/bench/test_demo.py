@@ -32,7 +32,7 @@ def test_report_of_three_methods_and_another_pipeline(
         made.append((folder.name, seed, convert))
 
     monkeypatch.setattr(compare, "finish", finish)
-    monkeypatch.setattr(demo, "_make_data", make_data)
+    monkeypatch.setattr(demo, "make_data", make_data)
     words = ["--seeds", "1", "3", "--pipelines", "torchvision", "ffcv"]
     words += ["--set", "science.epochs=1", "--set", "science.warmup_epochs=0"]
     assert main(["demo", *words, "--out", str(tmp_path)]) == 0

@@ -1,0 +1,1 @@
+"""Seconds until the demo is as accurate as one asks, with our loader and step against the published habits."""
