@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from bench.arguments import positive
 from pipelines import console
 from pipelines.errors import UserError
-from pipelines.names import readable
 
 if TYPE_CHECKING:
     from bench.compare.reports import Compared
@@ -57,6 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
         console.say(line)
     if arguments.html is not None:
         from bench.compare import page
+        from pipelines.names import readable
 
         page.write(arguments.html, old, new, compared, remarks)
         console.say(readable(arguments.html))

@@ -109,9 +109,11 @@ def _part(part: str, seconds: float, words: list[str], ranks: int = 1) -> list[d
         running = []
         for rank in range(ranks):
             environment = os.environ | alone | {"LOCAL_RANK": str(rank)}
-            pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-            running.append(opened.enter_context(subprocess.Popen(command, text=True, env=environment, **pipes)))
-            opened.callback(running[-1].kill)  # where another one failed
+            process = subprocess.Popen(
+                command, text=True, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            )
+            running.append(opened.enter_context(process))
+            opened.callback(process.kill)  # where another one failed
         return [_answer(part, process) for process in running]
 
 
