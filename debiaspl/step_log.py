@@ -20,6 +20,8 @@ from pipelines.names import readable
 
 WAITS = 0.05
 """Share of an epoch's time that steps may wait for batches before a line says so."""
+STARTS = 30.0
+"""Seconds that they may wait in any epoch: a pipeline that starts and fills its queues is no bottleneck."""
 
 
 class NotFinite(UserError):
@@ -99,10 +101,11 @@ class StepLog:
         values["train/lr"] = learning_rate(science, noted.step - 1, steps_per_epoch)
         if self._run.learner.state.scaler.is_enabled():  # each halving is a step that was skipped
             values["train/loss_scale"] = scale
-        values |= self._speed(noted)
+        lap = noted.lap()
+        values |= self._speed(noted, lap)
         note = f"epoch {(noted.step - 1) // steps_per_epoch + 1}/{science.epochs}"
         self._logbook.write(noted.step, values, note=f"{note} loss {values['train/total']:.3f}")
-        if noted.step % steps_per_epoch == 0 and values["speed/waiting_share"] > WAITS:
+        if noted.step % steps_per_epoch == 0 and lap.waited > max(STARTS, WAITS * lap.elapsed):
             self._logbook.say(_waiting(values["speed/waiting_share"], self._run.recipe))
 
     def flush(self) -> int:
@@ -110,9 +113,9 @@ class StepLog:
         self.settle()
         return self._logbook.flush()
 
-    def _speed(self, noted: _Noted) -> dict[str, float]:
+    def _speed(self, noted: _Noted, lap: Lap) -> dict[str, float]:
         """Returns the epoch's speed up to a step, and the share of its time that was spent waiting for batches."""
-        lap, science = noted.lap(), self._run.recipe.science
+        science = self._run.recipe.science
         steps_per_s = noted.steps / lap.elapsed
         self.rate = steps_per_s * science.labeled_batch * (1 + science.mu)  # each image counted once
         return {

@@ -86,15 +86,24 @@ def test_later_changes_are_not_read(dtype):
     assert copy.read() == expected
 
 
-@pytest.mark.parametrize(("waited", "says"), [(0.04, False), (0.06, True)])
+@pytest.mark.parametrize(("waited", "says"), [(40.0, False), (60.0, True)])
 def test_an_epoch_that_waits_for_images_says_so_with_the_command_that_tells_why(
     few_data, tmp_path, monkeypatch, capsys, waited, says
 ):
     recipe = small_recipe(few_data, "science.epochs=1", "science.warmup_epochs=0", "science.mu=2")
-    monkeypatch.setattr(HostClock, "lap", lambda clock: lambda: Lap(1.0, waited))
+    monkeypatch.setattr(HostClock, "lap", lambda clock: lambda: Lap(1000.0, waited))
     trainer = Trainer(build_run(recipe, *read_data(recipe), Ranks()), tmp_path)
     assert trainer.fit()
     trainer.close()
     lines = [line for line in capsys.readouterr().out.splitlines() if "for images" in line]
     wanted = f"python -m bench train --recipe demo --pipeline torchvision --data {few_data}"
     assert lines == [f"steps waited 6% of the epoch's time for images; what would help: {wanted}"] * says
+
+
+def test_what_a_start_waits_is_not_said(few_data, tmp_path, monkeypatch, capsys):
+    recipe = small_recipe(few_data, "science.epochs=1", "science.warmup_epochs=0", "science.mu=2")
+    monkeypatch.setattr(HostClock, "lap", lambda clock: lambda: Lap(40.0, 29.0))
+    trainer = Trainer(build_run(recipe, *read_data(recipe), Ranks()), tmp_path)
+    assert trainer.fit()
+    trainer.close()
+    assert "for images" not in capsys.readouterr().out

@@ -129,7 +129,7 @@ CONSOLES = {
 }
 
 
-FEW_CONSOLES = ("a full device", "ASCII")
+FEW_CONSOLES = ("a full device",)
 
 
 @pytest.mark.parametrize(

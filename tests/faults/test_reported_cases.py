@@ -187,7 +187,7 @@ def test_a_tiff_with_an_orientation_trains_alike_with_dali_and_torchvision(few_d
     assert "replaced" not in done.stdout
 
 
-@pytest.mark.parametrize("folder", ["[/old]", "[v2]"])
+@pytest.mark.parametrize("folder", ["[/old]", pytest.param("[v2]", marks=pytest.mark.soak)])
 def test_brackets_in_a_path_are_shown_as_they_are(tmp_path, folder):
     (tmp_path / folder).mkdir(parents=True)  # "[/old]" is a folder in a folder
     path = tmp_path / folder / "w.pth"

@@ -72,6 +72,7 @@ def _openable(small: Corpus) -> list[str]:
 
 
 @needs_two
+@pytest.mark.soak
 def test_every_contestant_has_only_its_cores(
     small: Corpus, monkeypatch: pytest.MonkeyPatch, all_cores: set[int]
 ) -> None:

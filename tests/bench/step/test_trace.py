@@ -31,6 +31,7 @@ def test_8_and_40_images_fit_11_gb(imagenet: Trace) -> None:
     assert imagenet.resident_bytes > 4 * 4 * imagenet.parameters
 
 
+@pytest.mark.soak
 def test_16_and_80_images_in_one_group_fit_16_gb(imagenet: Trace) -> None:
     found = trace(override(find("imagenet-1p"), ["science.group=16"]), groups=1)
     assert (found.labeled, found.unlabeled) == (16, 80)
