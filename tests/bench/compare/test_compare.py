@@ -105,7 +105,7 @@ def test_machines_are_told_apart_by_gpus_and_disks() -> None:
 
 
 def test_older_reports_are_read_and_named(capsys: pytest.CaptureFixture[str]) -> None:
-    older = str(ROOT / "bench/reports/loader_2-core-amd-epyc_2026-11-26.json")
+    older = str(ROOT / "bench/reports/loader_2-core-amd-epyc_2026-11-22.json")
     assert main(["compare", older, older]) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "The first report is older than schema 1" in said
