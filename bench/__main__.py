@@ -16,7 +16,6 @@ if __name__ == "__main__":
 
 from bench.arguments import add_processes
 from pipelines import console
-from pipelines.errors import UserError
 
 SUBCOMMANDS = {
     "loader": (
@@ -107,6 +106,7 @@ def build_parser(words: Sequence[str] = ()) -> argparse.ArgumentParser:
     return parser
 
 
+@console.tells_errors
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a subcommand and returns the exit status.
 
@@ -124,9 +124,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             return repeated(words, arguments.processes, arguments.out)
         return int(arguments.run(arguments))
-    except UserError as error:
-        console.say(f"error: {error}", error=True)
-        return 2
     except KeyboardInterrupt:
         console.say("Interrupted; no report was written.", error=True)
         return 130

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import torch
 
+from pipelines.files import nearest_folder
+
 _QUERY = "name,memory.total,driver_version,clocks.sm,clocks.max.sm,power.draw,power.limit"
 _PATIENCE = 20
 """Seconds that nvidia-smi may take."""
@@ -30,7 +32,7 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Storage:
-    """What a folder's files lie on."""
+    """Holds what a folder's files lie on."""
 
     folder: str
     kind: str = _UNKNOWN
@@ -86,7 +88,7 @@ def storage(
     folder: Path, mounts: Path = Path("/proc/self/mountinfo"), blocks: Path = Path("/sys/dev/block")
 ) -> Storage:
     """Returns what ``folder``, or the nearest folder above it that exists, lies on."""
-    existing = next(each for each in (folder.absolute(), *folder.absolute().parents) if each.exists()).resolve()
+    existing = nearest_folder(folder).resolve()
     number = os.stat(existing).st_dev
     block = f"{os.major(number)}:{os.minor(number)}"
     kind, device = _mount(block, mounts)

@@ -112,7 +112,7 @@ class Measurement:
 
     @property
     def processes(self) -> int:
-        """How many processes the samples were made in."""
+        """Returns how many processes the samples were made in."""
         return len({sample.process for series in self.series for sample in series.samples})
 
     def __getitem__(self, name: str) -> Series:

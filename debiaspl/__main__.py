@@ -38,6 +38,7 @@ COMMANDS = {
 _EPILOG = "debiaspl COMMAND --help shows a command's options."
 
 
+@console.tells_errors
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command that the first argument names; returns its exit code, 2 where there is no such command."""
     words = list(sys.argv[1:] if arguments is None else arguments)
@@ -50,9 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words and not words[0].startswith("-"):
         from debiaspl.science import near
 
-        error = ConfigError(f"There is no command {words[0]!r}{near(words[0], COMMANDS)}")
-        console.say(f"error: {error}", error=True)
-        return 2
+        raise ConfigError(f"There is no command {words[0]!r}{near(words[0], COMMANDS)}")
     parser = _parser()
     parser.parse_args(words)
     parser.print_help()

@@ -22,7 +22,7 @@ class About(NamedTuple):
 
     @property
     def is_sound(self) -> bool:
-        """Whether every field has the type and length that ``describe`` gives it."""
+        """Returns whether every field has the type and length that ``describe`` gives it."""
         lengths = len(self.mean) == len(self.std) == 3 and len(self.classes) == len(self.labeled) > 0
         numbers = all(type(value) is float for value in [*self.mean, *self.std])
         whole = all(type(value) is int and value >= 0 for value in [self.size, self.resize, *self.labeled])

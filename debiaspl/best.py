@@ -27,5 +27,5 @@ def value(metric: str, accuracies: Accuracies) -> float:
 
 
 def is_better(metric: str, accuracies: Accuracies, others: Accuracies) -> bool:
-    """Whether the metric is higher than with ``others``, or there are no others."""
+    """Returns whether the metric is higher than with ``others``, or there are no others."""
     return not others or value(metric, accuracies) > value(metric, others)

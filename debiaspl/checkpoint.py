@@ -43,7 +43,7 @@ class Progress:
 
     @property
     def is_at_best(self) -> bool:
-        """Whether the networks, as they stand, have been evaluated and are the best so far."""
+        """Returns whether the networks, as they stand, have been evaluated and are the best so far."""
         return 0 < self.step == self.evaluated and bool(self.last) and self.last == self.best
 
 

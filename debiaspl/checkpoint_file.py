@@ -95,7 +95,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 class Checkpoints:
-    """The checkpoints in one run's folder: the newest, up to ``keep - 1`` older ones, and the best one."""
+    """Holds the checkpoints in one run's folder: the newest, up to ``keep - 1`` older ones, and the best one."""
 
     def __init__(self, folder: Path, keep: int) -> None:
         """``keep``: how many whole checkpoints stay beside the best one, at least 1."""
@@ -109,7 +109,7 @@ class Checkpoints:
 
     @property
     def best(self) -> Path:
-        """The path of the best checkpoint, whether or not there is one."""
+        """Returns the path of the best checkpoint, whether or not there is one."""
         return self._folder / BEST
 
     def paths(self) -> list[Path]:

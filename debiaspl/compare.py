@@ -65,14 +65,12 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+@console.tells_errors
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code: 0, 2 after a message about what to mend, 130 when interrupted."""
     parsed = build_parser().parse_args(arguments)
     try:
         _compare(parsed)
-    except UserError as error:
-        console.say(f"error: {error}", error=True)
-        return 2
     except KeyboardInterrupt:
         console.say("Interrupted. Trainings are kept: the same command goes on with them.", error=True)
         return 130

@@ -21,13 +21,18 @@ def write_config(folder: Path, recipe: Recipe, experiment: str) -> None:
         building.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
+def read_content(path: Path) -> Any:
+    """Returns what a config.json holds. Raises OSError where it cannot be read, ValueError where it is no JSON."""
+    return json.loads(read_regular(path, _MOST_BYTES))
+
+
 def read_config(folder: Path) -> Recipe | None:
     """Returns the recipe of the run in ``folder``; None where it has no config.json. Raises ConfigError if damaged."""
     path = folder / NAME
     if not path.exists():
         return None
     try:
-        content: dict[str, Any] = json.loads(read_regular(path, _MOST_BYTES))
+        content = read_content(path)
         return override(Recipe(str(content["name"])), assignments(content))
     except (OSError, ValueError, KeyError, TypeError) as error:  # ConfigError is a ValueError
         raise ConfigError(

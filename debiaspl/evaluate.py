@@ -9,8 +9,8 @@ from debiaspl import startup
 if __name__ == "__main__":
     startup.answer_interrupts()
 
+from debiaspl.using.options import add_network, add_set
 from pipelines import console
-from pipelines.errors import UserError
 from pipelines.samples import pillow_warnings
 
 _DESCRIPTION = "Evaluates a run's networks: accuracy over all and per class, calibration, bias of pseudo-labels, kNN."
@@ -35,34 +35,25 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("run", type=Path, help="a run's folder, or a checkpoint")
-    parser.add_argument("--which", choices=("best", "last"), default="best", help="best.pt (the default) or last.pt")
+    add_network(parser, model="whose classes are shown in detail")
     parser.add_argument("--data", help="data folder (default: the run's)")
     parser.add_argument("--val", type=Path, nargs="+", default=[], metavar="FOLDER", help="folders with class folders")
     parser.add_argument("--pipeline", help="data pipeline (default: the run's, where it can be)")
-    parser.add_argument(
-        "--model", choices=("auto", "student", "teacher"), default="auto", help="whose classes are shown in detail"
-    )
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="write tables and confusion matrices there")
     parser.add_argument("--mistakes", type=Path, metavar="CSV", help="list the wrongly classified images there")
     parser.add_argument("--knn", action="store_true", help="kNN accuracy too: labeled images as the bank")
-    parser.add_argument(
-        "--set", metavar="SECTION.FIELD=VALUE", action="append", default=[], help="change any field but science's"
-    )
+    add_set(parser)
     return parser
 
 
+@console.tells_errors
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code, 2 where something is to be mended."""
     parsed = build_parser().parse_args(arguments)
-    try:
-        from debiaspl.using.evaluation import report  # imports torch, which --help need not wait for
+    from debiaspl.using.evaluation import report  # imports torch, which --help need not wait for
 
-        with pillow_warnings.counted():
-            report(parsed)
-    except UserError as error:
-        console.say(f"error: {error}", error=True)
-        return 2
+    with pillow_warnings.counted():
+        report(parsed)
     return 0
 
 

@@ -9,9 +9,9 @@ from debiaspl import startup
 if __name__ == "__main__":
     startup.answer_interrupts()
 
+from debiaspl.using.options import add_network
 from debiaspl.using.snippets import SUFFIXES
 from pipelines import console
-from pipelines.errors import UserError
 
 _EPILOG = """\
 formats
@@ -34,26 +34,19 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("run", type=Path, help="a run's folder, or a checkpoint")
+    add_network(parser)
     parser.add_argument("--format", choices=tuple(SUFFIXES), default="safetensors", help="default: %(default)s")
     parser.add_argument("--out", type=Path, metavar="FILE", help="default: model.<suffix> beside the checkpoint")
-    parser.add_argument("--which", choices=("best", "last"), default="best", help="best.pt (the default) or last.pt")
-    parser.add_argument(
-        "--model", choices=("auto", "student", "teacher"), default="auto", help="auto: the better one (the default)"
-    )
     return parser
 
 
+@console.tells_errors
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code, 2 where something is to be mended."""
     parsed = build_parser().parse_args(arguments)
-    try:
-        from debiaspl.using.exporting import export  # imports torch, which --help need not wait for
+    from debiaspl.using.exporting import export  # imports torch, which --help need not wait for
 
-        export(parsed)
-    except UserError as error:
-        console.say(f"error: {error}", error=True)
-        return 2
+    export(parsed)
     return 0
 
 

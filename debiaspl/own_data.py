@@ -6,7 +6,6 @@ Only the pictures decide, never the machine: the same data and seed are the same
 import os
 from collections.abc import Collection
 from dataclasses import replace
-from importlib.util import find_spec
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 from debiaspl.config import Engine, Recipe, Science
 from debiaspl.folders import read_data
 from debiaspl.recipes.own import OWN
-from pipelines.errors import DataError
+from pipelines.errors import DataError, is_installed
 from pipelines.names import readable
 from pipelines.samples.split import Split
 from pipelines.samples.split_file import SUFFIX, read_split_file
@@ -59,7 +58,7 @@ def _layout(engine: Engine) -> dict[str, Any]:
         )
     folders = {entry.name for entry in os.scandir(root) if entry.is_dir()}
     chosen: dict[str, Any] = {"val": "val" if "val" in folders else ""}
-    chosen["pipeline"] = "dali" if _installed("nvidia.dali") else "torchvision"
+    chosen["pipeline"] = "dali" if is_installed("nvidia.dali") else "torchvision"
     if "train" in folders and any(entry.is_dir() for entry in os.scandir(root / "train")):
         if "unlabeled" in folders:
             chosen["unlabeled"] = "unlabeled"
@@ -90,13 +89,6 @@ def _require_out_elsewhere(root: Path, engine: Engine) -> None:
         )
 
 
-def _installed(package: str) -> bool:
-    try:
-        return find_spec(package) is not None
-    except ModuleNotFoundError:  # nor is the package above it
-        return False
-
-
 def _newest_split(folder: Path) -> tuple[tuple[str], tuple[str]] | None:
     """Returns the labeled and the unlabeled index file of the split that make_splits wrote last, below the root."""
     found = sorted(folder.glob(f"*{SUFFIX}"), key=lambda path: (path.stat().st_mtime_ns, path.name))
@@ -107,7 +99,7 @@ def _newest_split(folder: Path) -> tuple[tuple[str], tuple[str]] | None:
 
 
 def is_supervised(recipe: Recipe) -> bool:
-    """Whether there are no unlabeled pictures, so that the labeled ones stand in both streams."""
+    """Returns whether there are no unlabeled pictures, so that the labeled ones stand in both streams."""
     return not (recipe.engine.unlabeled or recipe.engine.unlabeled_csv)
 
 

@@ -9,9 +9,9 @@ from debiaspl import startup
 if __name__ == "__main__":
     startup.answer_interrupts()
 
+from debiaspl.using.options import add_network, add_set
 from pipelines import NAMES as PIPELINES
 from pipelines import console
-from pipelines.errors import UserError
 from pipelines.samples import pillow_warnings
 
 _EPILOG = """\
@@ -33,32 +33,23 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("run", type=Path, help="a run's folder, or a checkpoint")
+    add_network(parser)
     parser.add_argument("folder", type=Path, help="pictures, at any depth")
     parser.add_argument("--out", type=Path, required=True, metavar="CSV", help="where the labels are written")
     parser.add_argument("--html", type=Path, help="a contact sheet: each class's surest and least sure pictures")
-    parser.add_argument("--which", choices=("best", "last"), default="best", help="best.pt (the default) or last.pt")
-    parser.add_argument(
-        "--model", choices=("auto", "student", "teacher"), default="auto", help="auto: the better one (the default)"
-    )
     parser.add_argument("--pipeline", choices=PIPELINES, help="data pipeline (default: the run's, where it can be)")
-    parser.add_argument(
-        "--set", metavar="SECTION.FIELD=VALUE", action="append", default=[], help="change any field but science's"
-    )
+    add_set(parser)
     return parser
 
 
+@console.tells_errors
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code, 2 where something is to be mended."""
     parsed = build_parser().parse_args(arguments)
-    try:
-        from debiaspl.using.prediction import predict  # imports torch, which --help need not wait for
+    from debiaspl.using.prediction import predict  # imports torch, which --help need not wait for
 
-        with pillow_warnings.counted():
-            predict(parsed.run, parsed.folder, parsed)
-    except UserError as error:
-        console.say(f"error: {error}", error=True)
-        return 2
+    with pillow_warnings.counted():
+        predict(parsed.run, parsed.folder, parsed)
     return 0
 
 

@@ -98,7 +98,7 @@ class RunFolder:
 
 
 def is_held(folder: Path) -> bool:
-    """Whether a run is writing to ``folder`` now."""
+    """Returns whether a run is writing to ``folder`` now."""
     try:
         descriptor = os.open(folder / _LOCK, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:

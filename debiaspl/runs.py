@@ -1,7 +1,6 @@
 """Lists runs: debiaspl runs [FOLDER] prints a row for each, with recipe, data, state, best accuracy and speed."""
 
 import argparse
-import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,18 +11,17 @@ from debiaspl import startup
 if __name__ == "__main__":
     startup.answer_interrupts()
 
+from debiaspl import config_file
 from pipelines import console
 from pipelines.errors import UserError
 from pipelines.names import readable
 
-CONFIG = "config.json"
 _DEPTH = 3
 """Folders below the given one in which runs are looked for: comparisons lie one deeper than runs."""
-_LARGEST_CONFIG = 1 << 20
 
 
 class RunSummary(NamedTuple):
-    """What a run's folder says of it, as the cells of a table."""
+    """Holds what a run's folder says of it, as the cells of a table."""
 
     run: str
     recipe: str
@@ -45,15 +43,11 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+@console.tells_errors
 def main(arguments: Sequence[str] | None = None) -> int:
     """Prints the table; returns the exit status: 0, or 2 where there is no run."""
     folder = build_parser().parse_args(arguments).folder
-    try:
-        summaries = [summary(path, folder) for path in run_folders(folder)]
-    except UserError as error:
-        console.say(f"error: {error}", error=True)
-        return 2
-    _show(folder, summaries)
+    _show(folder, [summary(path, folder) for path in run_folders(folder)])
     return 0
 
 
@@ -61,11 +55,12 @@ def run_folders(folder: Path) -> list[Path]:
     """Returns the folders of runs at or below ``folder``, sorted. Raises UserError where there is none."""
     if not folder.is_dir():
         raise UserError(f"There is no folder {readable(folder)}. Name one that holds runs: debiaspl runs FOLDER")
-    patterns = ("/".join(["*"] * depth + [CONFIG]) for depth in range(_DEPTH + 1))
+    patterns = ("/".join(["*"] * depth + [config_file.NAME]) for depth in range(_DEPTH + 1))
     found = sorted(path.parent for pattern in patterns for path in folder.glob(pattern))
     if not found:
         raise UserError(
-            f"There is no run in {readable(folder)}: no folder there has a {CONFIG}. Name another folder, or train."
+            f"There is no run in {readable(folder)}: no folder there has a {config_file.NAME}. "
+            "Name another folder, or train."
         )
     return found
 
@@ -77,7 +72,7 @@ def summary(run: Path, below: Path) -> RunSummary:
     name = readable(run.relative_to(below)) if run != below else readable(run)
     try:
         records, _ = Records(run).read()
-        config = _config(run / CONFIG)
+        config = _config(run / config_file.NAME)
     except (OSError, ValueError, RecursionError) as error:
         return RunSummary(name, "", "", f"cannot be read: {readable(str(error))}", "", "", "")
     evaluated = [record for record in records if "val/student_balanced" in record.values]
@@ -96,9 +91,7 @@ def summary(run: Path, below: Path) -> RunSummary:
 
 def _config(path: Path) -> dict[str, Any]:
     """Returns a run's config.json. Raises ValueError where it holds something else, OSError where it is unreadable."""
-    from pipelines.files import read_regular
-
-    content = json.loads(read_regular(path, _LARGEST_CONFIG))
+    content = config_file.read_content(path)
     parts: list[Any] = [content.get(part) for part in ("science", "engine")] if isinstance(content, dict) else [None]
     if not all(isinstance(part, dict) for part in parts) or not isinstance(parts[0].get("epochs"), int):
         raise ValueError(f"{path.name} is not a run's")

@@ -103,13 +103,13 @@ class Science:
 
     @property
     def phat_rows(self) -> int:
-        """How many running class distributions there are."""
+        """Returns how many running class distributions there are."""
         scope = {"upstream": "group", "paper": "all"}[self.compat] if self.phat_scope == "auto" else self.phat_scope
         return self.groups if scope == "group" else 1
 
     @property
     def objective(self) -> "debiaspl.objectives.Objective":
-        """The losses' numbers, 'auto' resolved."""
+        """Returns the losses' numbers, 'auto' resolved."""
         from debiaspl.objectives import Objective
 
         default: Literal["argmin", "argmax"] = "argmin" if self.compat == "upstream" else "argmax"
@@ -126,7 +126,7 @@ class Science:
 
     @property
     def reading(self) -> Reading:
-        """How files become pixels."""
+        """Returns how files become pixels."""
         return Reading(self.alpha, self.exif)
 
     @property
@@ -136,13 +136,13 @@ class Science:
 
     @property
     def unlabeled_views(self) -> TrainingViews:
-        """What is cut from each unlabeled image: as many weak as strong views."""
+        """Returns what is cut from each unlabeled image: as many weak as strong views."""
         each = 2 if self.multi_view else 1
         return TrainingViews(size=self.size, weak=each, strong=each, scale=self.crop_scale, flip=self.flip)
 
     @property
     def evaluation_view(self) -> EvaluationView:
-        """What is cut from each validation image."""
+        """Returns what is cut from each validation image."""
         return EvaluationView(size=self.size, resize=self.eval_resize)
 
     def accumulation(self, world: int) -> int:

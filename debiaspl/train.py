@@ -107,10 +107,15 @@ def given_fields(arguments: argparse.Namespace) -> list[str]:
 
 def chosen_recipe(arguments: argparse.Namespace) -> Recipe:
     """Returns the recipe with the flags and --set applied; --set wins."""
-    base = recipes.find(_name(arguments))
-    if arguments.resume is not None:
-        base = resumed_recipe(base, arguments)
-    return override(base, given_fields(arguments))
+    return override(_base(arguments)[0], given_fields(arguments))
+
+
+def fitted_recipe(arguments: argparse.Namespace) -> Recipe:
+    """Returns the recipe with the flags and --set applied; recipe own, unless it is resumed, has looked at the data."""
+    base, resumes = _base(arguments)
+    given = assigned(given_fields(arguments))
+    recipe = override(base, [f"{name}={value}" for name, value in given.items()])
+    return recipe if resumes or _name(arguments) != OWN else own_data.fitted(recipe, given)
 
 
 def _name(arguments: argparse.Namespace) -> str:
@@ -118,35 +123,24 @@ def _name(arguments: argparse.Namespace) -> str:
     return arguments.recipe or (DEFAULT if arguments.data is None else OWN)
 
 
-def fitted_recipe(arguments: argparse.Namespace) -> Recipe:
-    """Returns the recipe with the flags and --set applied; recipe own, unless it is resumed, has looked at the data."""
-    recipe = chosen_recipe(arguments)
-    if _name(arguments) != OWN or _earlier(recipes.find(OWN), arguments) is not None:
-        return recipe
-    return own_data.fitted(recipe, assigned(given_fields(arguments)))
-
-
-def _earlier(base: Recipe, arguments: argparse.Namespace) -> Recipe | None:
-    """Returns the settings of the run that --resume means, from its config.json; None where --recipe says them."""
-    if arguments.resume is None or arguments.recipe is not None:
-        return None
-    resume, out = Path(arguments.resume), arguments.out
-    if resume.is_dir():
-        return read_config(resume)
-    return read_config(resume.parent if resume.is_file() else Path(out) if out else _folder_of(base))
-
-
-def resumed_recipe(base: Recipe, arguments: argparse.Namespace) -> Recipe:
-    """Returns the recipe of the run that --resume means, in its folder; ``base`` where --recipe is given or none ran.
+def _base(arguments: argparse.Namespace) -> tuple[Recipe, bool]:
+    """Returns what the flags and --set are applied to, and whether it is an earlier run's settings.
 
     Raises ConfigError where --resume and --out name two folders, or the run's config.json is damaged.
     """
+    named = recipes.find(_name(arguments))
+    if arguments.resume is None:
+        return named, False
     resume, out = Path(arguments.resume), arguments.out
     folder = resume if resume.is_dir() else None
     if folder is not None and out is not None and Path(out) != folder:
         raise ConfigError(f"--resume {folder} goes on in that folder, but --out is {out}. Give one of the two.")
-    base = _earlier(base, arguments) or base
-    return base if folder is None else override(base, [f"engine.out={folder}"])
+    earlier = None
+    if arguments.recipe is None:
+        beside = resume.parent if resume.is_file() else Path(out) if out else _folder_of(named)
+        earlier = read_config(folder or beside)
+    base = earlier or named
+    return (base if folder is None else override(base, [f"engine.out={folder}"])), earlier is not None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

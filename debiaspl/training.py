@@ -80,7 +80,7 @@ def _train(
 
 
 def _is_of_the_compiler(error: RuntimeError) -> bool:
-    """Whether torch could not compile. A terminal sends Ctrl-C to the C++ compiler, too, which then gives up."""
+    """Returns whether torch could not compile. A terminal's Ctrl-C reaches the C++ compiler, too, which gives up."""
     from torch._dynamo.exc import TorchDynamoException
     from torch._inductor.exc import CppCompileError
 

@@ -5,11 +5,15 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, NoReturn, TextIO
+from functools import wraps
+from typing import Any, NoReturn, ParamSpec, TextIO
 
 from tqdm import tqdm
 
+from pipelines.errors import UserError
 from pipelines.names import readable
+
+_Arguments = ParamSpec("_Arguments")
 
 
 def run(main: Callable[[], int]) -> NoReturn:
@@ -21,6 +25,20 @@ def run(main: Callable[[], int]) -> NoReturn:
         say("Interrupted.", error=True)
         status = 130
     sys.exit(status)
+
+
+def tells_errors(main: Callable[_Arguments, int]) -> Callable[_Arguments, int]:
+    """Returns an entry point's ``main`` that says what a user has to mend in one message, and then returns 2."""
+
+    @wraps(main)
+    def told(*arguments: _Arguments.args, **options: _Arguments.kwargs) -> int:
+        try:
+            return main(*arguments, **options)
+        except UserError as error:
+            say(f"error: {error}", error=True)
+            return 2
+
+    return told
 
 
 def prepare() -> None:

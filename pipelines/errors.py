@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 
 from pipelines.names import readable
 
@@ -40,6 +41,14 @@ def requires(package: str, command: str, who: str) -> Iterator[None]:
         if error.name is None or not f"{package}.".startswith(f"{error.name}."):
             raise
         raise MissingDependency(f"{who} needs {package}, which is not installed. Run: {command}") from error
+
+
+def is_installed(package: str) -> bool:
+    """Returns whether a package is there, which is not imported for that."""
+    try:
+        return find_spec(package) is not None
+    except ModuleNotFoundError:  # nor is the package above it
+        return False
 
 
 def first_few(names: Sequence[str], most: int, separator: str = ", ") -> str:

@@ -1,14 +1,17 @@
 """Files that are either old or new, never half-written; files that are read only if they can be; the cache folder."""
 
+import csv
 import errno
 import os
 import secrets
 import stat
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
+
+from pipelines.names import readable
 
 _AT_ONCE = 1 << 20
 NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP})
@@ -31,6 +34,20 @@ def replacing(path: Path) -> Iterator[Path]:
         sync(path.parent)
     finally:
         building.unlink(missing_ok=True)
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Writes a table whose cells no spreadsheet takes for formulas, whatever names they hold. Raises OSError."""
+    with replacing(path) as building, building.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow([readable(cell, "csv") for cell in header])
+        table.writerows([readable(cell, "csv") for cell in row] for row in rows)
+
+
+def nearest_folder(path: Path) -> Path:
+    """Returns ``path``, made absolute, or the nearest folder above it that exists."""
+    whole = path.absolute()
+    return next(each for each in (whole, *whole.parents) if each.exists())
 
 
 def sync(path: Path) -> None:

@@ -73,18 +73,15 @@ class Pieces:
             self._file.close()
 
 
+@console.tells_errors
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns the exit status: 0, or 2 after a message about what to mend."""
     options = _arguments(argv)
-    try:
-        with tempfile.TemporaryDirectory(prefix="wheels-") as folder:
-            wheels = Path(folder)
-            _download(wheels, options.python_version, options.platform)
-            (wheels / WANTED).write_text("".join(f"{line}\n" for line in requirements()), encoding="utf-8")
-            pieces = pack(wheels, options.out, options.piece_megabytes * _MEGABYTE)
-    except UserError as error:
-        console.say(f"error: {error}", error=True)
-        return 2
+    with tempfile.TemporaryDirectory(prefix="wheels-") as folder:
+        wheels = Path(folder)
+        _download(wheels, options.python_version, options.platform)
+        (wheels / WANTED).write_text("".join(f"{line}\n" for line in requirements()), encoding="utf-8")
+        pieces = pack(wheels, options.out, options.piece_megabytes * _MEGABYTE)
     total = sum(piece.stat().st_size for piece in pieces) / _MEGABYTE
     console.say(f"{options.out}: {len(pieces)} pieces, {total:.0f} MB; there: sh {INSTALL} python3")
     return 0

@@ -19,11 +19,10 @@ from debiaspl.data import open_validation, read_data
 from debiaspl.distributed import Ranks
 from debiaspl.evaluation.accuracy import evaluate
 from pipelines import console
-from pipelines.errors import UserError
 
 
 class Reached(NamedTuple):
-    """What a training came to. The clock starts when the first batch is there; evaluations count."""
+    """Holds what a training came to. The clock starts when the first batch is there; evaluations count."""
 
     seconds: float
     reached: bool
@@ -31,15 +30,12 @@ class Reached(NamedTuple):
     """Seconds, and the balanced accuracy of the better network in percent, after each epoch."""
 
 
+@console.tells_errors
 def main(arguments: Sequence[str] | None = None) -> int:
     """Trains, prints what was reached, and returns 0; 2 after a message about what to mend."""
     contestant, target, *words = list(sys.argv[1:] if arguments is None else arguments)
-    try:
-        recipe = train.chosen_recipe(train.build_parser().parse_args(words))
-        print(json.dumps(measure(contestant, float(target), recipe, distributed.join(recipe.engine.device))._asdict()))
-    except UserError as error:
-        console.say(f"error: {error}", error=True)
-        return 2
+    recipe = train.fitted_recipe(train.build_parser().parse_args(words))
+    print(json.dumps(measure(contestant, float(target), recipe, distributed.join(recipe.engine.device))._asdict()))
     return 0
 
 

@@ -23,7 +23,7 @@ class Row(NamedTuple):
 
 
 class Compared(NamedTuple):
-    """What two reports have in common, and which rows only one of them has."""
+    """Holds what two reports have in common, and which rows only one of them has."""
 
     unit: str
     rows: list[Row]

@@ -27,7 +27,7 @@ _TAIL = 0.025
 
 @dataclass(frozen=True)
 class Comparison:
-    """How many times the old rate the new one is, and what can be said of it."""
+    """Holds how many times the old rate the new one is, and what can be said of it."""
 
     ratio: float
     low: float

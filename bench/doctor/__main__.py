@@ -10,7 +10,6 @@ if __name__ == "__main__":
 
 from bench.doctor import run
 from pipelines import console
-from pipelines.errors import UserError
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -24,14 +23,10 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+@console.tells_errors
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code: 1 where training would fail, 2 after a message about what to mend."""
-    parsed = build_parser().parse_args(arguments)
-    try:
-        return run.run(parsed)
-    except UserError as error:
-        console.say(f"error: {error}", error=True)
-        return 2
+    return run.run(build_parser().parse_args(arguments))
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ _NETWORK = ("nfs", "nfs4", "cifs", "smb3", "fuse.sshfs", "lustre", "ceph", "9p")
 
 
 class Advice(NamedTuple):
-    """What to run, and why."""
+    """Holds what to run, and why."""
 
     command: str
     reasons: list[str]

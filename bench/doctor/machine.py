@@ -11,6 +11,7 @@ from debiaspl import cores
 from debiaspl.device import find_device
 from pipelines.beton.memory import available_memory
 from pipelines.errors import UserError
+from pipelines.files import nearest_folder
 from pipelines.names import readable
 
 _FEWEST_FILES = 256
@@ -86,7 +87,7 @@ def _files() -> Fact:
 
 
 def _room(out: Path) -> Fact:
-    existing = next(each for each in (out.absolute(), *out.absolute().parents) if each.exists())
+    existing = nearest_folder(out)
     free = shutil.disk_usage(existing).free
     problem = ""
     if free < _LEAST_DISK:

@@ -1,10 +1,9 @@
 """Optional parts that are not installed: what each is for, and the command that installs it."""
 
-from importlib.util import find_spec
 from typing import NamedTuple
 
 from pipelines.beton import turbojpeg
-from pipelines.errors import MissingDependency
+from pipelines.errors import MissingDependency, is_installed
 
 
 class Part(NamedTuple):
@@ -34,16 +33,9 @@ TURBOJPEG = Part("libturbojpeg", "", "the pipeline ffcv on files that hold JPEGs
 
 def missing() -> list[Part]:
     """Returns the optional parts that are not installed."""
-    found = [part for part in PARTS if not _installed(part.module)]
+    found = [part for part in PARTS if not is_installed(part.module)]
     try:
         turbojpeg.library()
     except MissingDependency:
         found.append(TURBOJPEG)
     return found
-
-
-def _installed(module: str) -> bool:
-    try:
-        return find_spec(module) is not None
-    except ModuleNotFoundError:  # not even its namespace is there
-        return False

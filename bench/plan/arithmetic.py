@@ -27,7 +27,7 @@ def core_ms_of_step(decode: float, crop: float, augment: float = 0.0) -> float:
 
 @dataclass(frozen=True)
 class Mode:
-    """How images are stored, and what one costs."""
+    """Holds how images are stored, and what one costs."""
 
     name: str
     core_ms: float
@@ -61,7 +61,7 @@ class Host:
         return max(0.0, self.cores - self.step_cores * gpus)
 
     def caches(self, mode: Mode) -> bool:
-        """Whether ImageNet's training images stay in memory after the first epoch."""
+        """Returns whether ImageNet's training images stay in memory after the first epoch."""
         return IMAGENET * mode.kilobytes / 1e6 <= _CACHED * self.memory_gb
 
 
@@ -83,12 +83,12 @@ class Row:
 
     @property
     def supplied(self) -> float:
-        """What the host supplies to a GPU."""
+        """Returns what the host supplies to a GPU."""
         return min(self.by_cores, self.by_disk)
 
     @property
     def rate(self) -> float:
-        """What a GPU trains on."""
+        """Returns what a GPU trains on."""
         return min(self.needed, self.supplied)
 
     @property

@@ -18,7 +18,7 @@ _WARM_UP = 0.1
 
 @dataclass(frozen=True)
 class Setup:
-    """What is simulated; times in seconds. A variation is a standard deviation over the mean."""
+    """Holds what is simulated; times in seconds. A variation is a standard deviation over the mean."""
 
     step: float
     decode: float
@@ -52,7 +52,7 @@ class Simulated(NamedTuple):
 
     @property
     def idle(self) -> float:
-        """The share of the time in which the GPUs compute nothing."""
+        """Returns the share of the time in which the GPUs compute nothing."""
         return self.waiting + self.behind
 
 

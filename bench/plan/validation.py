@@ -52,7 +52,7 @@ class Compared(NamedTuple):
 
     @property
     def agrees(self) -> bool:
-        """Whether they agree within a tenth, within the rounds' quartiles or, for shares, within two points."""
+        """Returns whether they agree within a tenth, within the rounds' quartiles or, for shares, within two points."""
         apart = abs(self.foretold.median - self.seen.median)
         if apart <= _WITHIN * self.seen.median or self.seen.low <= self.foretold.median <= self.seen.high:
             return True

@@ -10,6 +10,8 @@ from bench.report.contents import Picture, Rates, Report, number
 from pipelines.names import readable
 
 GREY, BLUE, GREEN, RED = "#9aa5b1", "#2c6fbb", "#3f9b57", "#c2513f"
+PALETTE = (BLUE, GREEN, RED, "#8a63b8", "#e0a13a", "#3aa6a0")
+"""Colours of lines or parts that have no meaning of their own."""
 
 
 def rates_chart(report: Report, rates: Rates) -> Picture:

@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 from matplotlib.figure import Figure
 
-from bench.report.chart import BLUE, GREEN, GREY, RED, horizontal_bars, line_chart
+from bench.report.chart import GREY, PALETTE, horizontal_bars, line_chart
 from bench.report.contents import Section
 from pipelines.names import readable
 
-_PALETTE = (BLUE, GREEN, "#e0a13a", "#8a63b8", RED, "#3aa6a0", GREY)
+_COLOURS = (*PALETTE, GREY)
 _WHOLE = "whole"
 _NUMBER = re.compile(r"-?[\d,]+(?:\.\d+)?")
 
@@ -52,7 +52,7 @@ def _stages(section: Section) -> Drawing | None:
         for number, row in enumerate(stages):
             width = max(0.0, _first(row[column]) or 0.0)
             label = readable(row[0], "mathtext") if at == 0 else None
-            axes.barh(at, width, left=left, color=_PALETTE[number % len(_PALETTE)], height=0.6, label=label)
+            axes.barh(at, width, left=left, color=_COLOURS[number % len(_COLOURS)], height=0.6, label=label)
             left += width
     axes.legend(frameon=False, ncols=4, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.25))
     return Drawing("CPU milliseconds of an image, stage by stage", svg(figure))
@@ -64,7 +64,7 @@ def _cores(section: Section) -> Drawing | None:
     cores = [int(_first(name) or 0) for name in header[1:]]
     figure, axes = line_chart("cores", "images/s", "What more cores buy")
     drawn: list[Sequence[float]] = []
-    for row, colour in zip(rows, _PALETTE, strict=False):
+    for row, colour in zip(rows, _COLOURS, strict=False):
         rates = [_first(cell) for cell in row[1:]]
         if all(rate is not None for rate in rates):
             drawn.append([rate for rate in rates if rate is not None])

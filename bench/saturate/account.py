@@ -7,13 +7,12 @@ from typing import NamedTuple
 from bench.arguments import STEP, cores
 from bench.environment import Environment
 from bench.report import Picture, Report, Section, origin
-from bench.report.chart import BLUE, GREEN, GREY, RED, line_chart, png
+from bench.report.chart import GREY, PALETTE, line_chart, png
 from bench.report.contents import Cells, number
 from bench.saturate.rank import Seen
 
 MUST, PASS = 0.98, 0.90
 """Utilization that this project wants, and that MLPerf Storage asks for with ResNet-50."""
-_COLOURS = (BLUE, GREEN, RED, "#8a63b8", "#e0a13a")
 
 
 class Trial(NamedTuple):
@@ -26,7 +25,7 @@ class Trial(NamedTuple):
 
     @property
     def slowest(self) -> float:
-        """The least utilization of a rank."""
+        """Returns the least utilization of a rank."""
         return min(seen.utilization for seen in self.ranks)
 
     @property
@@ -90,7 +89,7 @@ def picture(trials: Sequence[Trial], title: str, caption: str) -> Picture:
     for least in (MUST, PASS):
         axes.axhline(100 * least, color=GREY, linestyle="--", linewidth=1)
     pipelines = list(dict.fromkeys(trial.pipeline for trial in trials))
-    for pipeline, colour in zip(pipelines, _COLOURS, strict=False):
+    for pipeline, colour in zip(pipelines, PALETTE, strict=False):
         warm = [each for each in trials if each.pipeline == pipeline and not each.cold]
         counts = [len(each.ranks) for each in warm]
         axes.plot(counts, [100 * each.slowest for each in warm], "o-", color=colour, label=pipeline)
@@ -117,14 +116,7 @@ def report(
         title=title,
         command=f"python -m bench saturate {' '.join(words(arguments))}",
         environment=made,
-        settings={
-            "device": f"{name}{slowed}: {1000 * seconds:.1f} ms a step of {STEP} images ({source})",
-            "pipelines": ", ".join(arguments.pipelines),
-            "threads": f"{cores()} cores, shared by the ranks",
-            "steps": arguments.steps,
-            "images": arguments.images,
-            "data": str(arguments.data or "the bench's own images"),
-        },
+        settings=settings(arguments, (f"{name}{slowed}", seconds, source)),
         remarks=tuple(
             verdict(each, [t for t in trials if t.pipeline == each], f"{name}{slowed}", arguments.accelerators)
             for each in pipelines
@@ -146,6 +138,19 @@ def report(
         },
         quick=arguments.quick,
     )
+
+
+def settings(arguments: argparse.Namespace, device: tuple[str, float, str]) -> dict[str, str | int | float]:
+    """Returns what was measured with; ``device``: its title, its step's seconds, and where they are from."""
+    name, seconds, source = device
+    return {
+        "device": f"{name}: {1000 * seconds:.1f} ms a step of {STEP} images ({source})",
+        "pipelines": ", ".join(arguments.pipelines),
+        "threads": f"{cores()} cores, shared by the ranks",
+        "steps": arguments.steps,
+        "images": arguments.images,
+        "data": str(arguments.data or "the bench's own images"),
+    }
 
 
 def words(arguments: argparse.Namespace) -> list[str]:

@@ -3,20 +3,18 @@
 import argparse
 from collections.abc import Sequence
 
-from bench.arguments import STEP, cores
 from bench.environment import Environment
 from bench.plan.devices import DEVICES
 from bench.report import Picture, Report, Section, origin
-from bench.report.chart import BLUE, GREEN, GREY, RED, line_chart, png
+from bench.report.chart import GREY, PALETTE, line_chart, png
 from bench.report.contents import Cells, number
-from bench.saturate.account import MUST, words
+from bench.saturate.account import MUST, settings, words
 from bench.saturate.search import WITHIN, Largest
 
 AGREES = 0.10
 """How far apart plan and measurement may be, as a share of the latter."""
 USES = 0.90
 """Share of the loader's own rate that the largest device should use."""
-_COLOURS = (BLUE, GREEN, RED, "#8a63b8", "#e0a13a", "#3aa6a0")
 
 
 def report(
@@ -27,7 +25,7 @@ def report(
     made: Environment,
 ) -> Report:
     """Returns the whole report; ``device``: its title, its step's seconds, and where they are from."""
-    name, seconds, source = device
+    name, seconds, _ = device
     title = "The largest device that this host's loaders keep busy"
     agreed = sum(abs(each.apart) <= AGREES for each in every)
     return Report(
@@ -35,14 +33,7 @@ def report(
         title=title,
         command=f"python -m bench saturate --largest {' '.join(words(arguments))}",
         environment=made,
-        settings={
-            "device": f"{name}: {1000 * seconds:.1f} ms a step of {STEP} images ({source})",
-            "pipelines": ", ".join(arguments.pipelines),
-            "threads": f"{cores()} cores, shared by the ranks",
-            "steps": arguments.steps,
-            "images": arguments.images,
-            "data": str(arguments.data or "the bench's own images"),
-        },
+        settings=settings(arguments, device),
         remarks=(
             *(verdict(each, name, seconds) for each in every),
             f"The plan agrees within {AGREES:.0%} in {agreed} of {len(every)} cases.",
@@ -116,7 +107,7 @@ def _picture(every: Sequence[Largest], title: str, caption: str) -> Picture:
     """Draws the utilization of every step that was tried, and a circle around the largest device."""
     figure, axes = line_chart("step, ms", "utilization of the slowest, %", title)
     axes.axhline(100 * MUST, color=GREY, linestyle="--", linewidth=1)
-    for each, colour in zip(every, _COLOURS * len(every), strict=False):
+    for each, colour in zip(every, PALETTE * len(every), strict=False):
         steps = sorted(each.tried)
         shares = [100 * each.tried[step].slowest for step in steps]
         axes.plot([1000 * step for step in steps], shares, "o-", color=colour, label=_name(each))

@@ -5,9 +5,8 @@ from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-import torch.multiprocessing as multiprocessing
-
 from bench.saturate.rank import RankSetting, Seen, serve
+from bench.step.rank_processes import started
 from pipelines.errors import DataError
 
 _PATIENCE = 300.0
@@ -21,29 +20,19 @@ def measure(setting: RankSetting) -> list[Seen]:
 
     Raises DataError with a rank's message, or where one ends or hangs without any.
     """
-    context = multiprocessing.get_context("spawn")
-    processes, ours = [], []
     with tempfile.TemporaryDirectory() as folder:
         setting = replace(setting, meeting=str(Path(folder, "meeting")))
-        try:
-            for rank in range(setting.ranks):
-                mine, theirs = context.Pipe()
-                process = context.Process(target=serve, args=(rank, setting, theirs), daemon=True)
-                process.start()
-                theirs.close()  # so that the end of the process ends the connection
-                processes.append(process)
-                ours.append(mine)
-            answers = []
-            for rank, connection in enumerate(ours):
-                if not connection.poll(_PATIENCE + 10 * setting.step * setting.steps):
-                    raise DataError(f"Rank {rank} of {setting.ranks} does not answer.")
-                answers.append(_received(connection, rank))
-            return answers
-        finally:
-            for process in processes:
-                process.join(_GOODBYE)
-                process.terminate()
-                process.join()
+        with started(serve, setting.ranks, setting) as (ours, processes):
+            try:
+                answers = []
+                for rank, connection in enumerate(ours):
+                    if not connection.poll(_PATIENCE + 10 * setting.step * setting.steps):
+                        raise DataError(f"Rank {rank} of {setting.ranks} does not answer.")
+                    answers.append(_received(connection, rank))
+                return answers
+            finally:
+                for process in processes:
+                    process.join(_GOODBYE)
 
 
 def _received(connection: Connection, rank: int) -> Seen:

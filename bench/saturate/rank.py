@@ -28,7 +28,7 @@ from pipelines.sources.options import Resources
 
 @dataclass(frozen=True)
 class RankSetting:
-    """What all ranks of a measurement have in common."""
+    """Holds what all ranks of a measurement have in common."""
 
     pipeline: str
     root: Path
@@ -48,7 +48,7 @@ class RankSetting:
 
 
 class Seen(NamedTuple):
-    """What one rank saw. Times in seconds, of all counted steps together."""
+    """Holds what one rank saw. Times in seconds, of all counted steps together."""
 
     steps: int
     elapsed: float
@@ -67,7 +67,7 @@ class Seen(NamedTuple):
 
     @property
     def utilization(self) -> float:
-        """The accelerator's utilization: the share of the time that its steps took."""
+        """Returns the accelerator's utilization: the share of the time that its steps took."""
         return self.slept / self.elapsed
 
 

@@ -26,7 +26,7 @@ Measure = Callable[[RankSetting], list[Seen]]
 
 
 class Largest(NamedTuple):
-    """The fastest device that a pipeline keeps busy, on all cores of this process. Times in seconds."""
+    """Holds the fastest device that a pipeline keeps busy, on all cores of this process. Times in seconds."""
 
     pipeline: str
     alone: float
@@ -42,22 +42,22 @@ class Largest(NamedTuple):
 
     @property
     def found(self) -> Trial:
-        """What was seen at the shortest step that is kept busy."""
+        """Returns what was seen at the shortest step that is kept busy."""
         return self.tried[self.step]
 
     @property
     def ranks(self) -> int:
-        """How many accelerators there were."""
+        """Returns how many accelerators there were."""
         return len(self.found.ranks)
 
     @property
     def share(self) -> float:
-        """The rate there, as a share of the loader's alone."""
+        """Returns the rate there, as a share of the loader's alone."""
         return self.found.rate / self.alone
 
     @property
     def apart(self) -> float:
-        """How far the plan is from what was seen, as a share of the latter."""
+        """Returns how far the plan is from what was seen, as a share of the latter."""
         return self.foretold / self.step - 1
 
     def cores_for(self, seconds: float) -> float:

@@ -23,7 +23,7 @@ _SLOW_RANK = 1.10
 
 
 class Setting(NamedTuple):
-    """What the run was opened with."""
+    """Holds what the run was opened with."""
 
     pipeline: str
     threads: int
@@ -34,7 +34,7 @@ class Setting(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """What was measured, a value for each round, each in a process of its own."""
+    """Holds what was measured, a value for each round, each in a process of its own."""
 
     loader: Sequence[Timed]
     again: Sequence[Timed]
@@ -47,7 +47,7 @@ class Measured(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What is said."""
+    """Holds what is said."""
 
     word: Word
     ratio: float
@@ -57,7 +57,7 @@ class Verdict(NamedTuple):
     change: str
 
     def __str__(self) -> str:
-        """The report's line."""
+        """Returns the report's line."""
         seen = (
             f"a step takes {self.ratio:.2f} times as long with its loader as without ({self.low:.2f}–{self.high:.2f})"
         )

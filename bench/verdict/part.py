@@ -25,21 +25,17 @@ from pipelines import console
 from pipelines.batch import Batch
 from pipelines.beton.format import PLANES
 from pipelines.beton.reader import open_beton
-from pipelines.errors import UserError
 
 PARTS = ("loader", "step", "both")
 
 
+@console.tells_errors
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measures a part, prints it, and returns 0; 2 after a message about what to mend."""
     part, seconds, *words = list(sys.argv[1:] if arguments is None else arguments)
-    try:
-        recipe = train.chosen_recipe(train.build_parser().parse_args(words))
-        ranks = distributed.join(recipe.engine.device)
-        print(json.dumps(measure(part, float(seconds), recipe, ranks)))
-    except UserError as error:
-        console.say(f"error: {error}", error=True)
-        return 2
+    recipe = train.fitted_recipe(train.build_parser().parse_args(words))
+    ranks = distributed.join(recipe.engine.device)
+    print(json.dumps(measure(part, float(seconds), recipe, ranks)))
     return 0
 
 
@@ -87,7 +83,7 @@ def _step(step: Step, ranks: Ranks) -> Take:
 
 
 def _planes(recipe: Recipe) -> bool:
-    """Whether the pipeline reads a .beton that holds planes."""
+    """Returns whether the pipeline reads a .beton that holds planes."""
     path = Path(recipe.engine.data, recipe.engine.train_beton)
     return recipe.engine.pipeline == "ffcv" and bool(np.isin(open_beton(path).stored.kind, list(PLANES.values())).any())
 

@@ -19,7 +19,7 @@ Take = Callable[[Batch, int], object]
 
 
 class Timed(NamedTuple):
-    """What was seen of some steps."""
+    """Holds what was seen of some steps."""
 
     seconds: float
     """Of one step, on average."""

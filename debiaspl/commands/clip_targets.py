@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from debiaspl import startup
 from pipelines import console
-from pipelines.errors import DataError, UserError, requires
+from pipelines.errors import DataError, requires
 from pipelines.files import replacing
 from pipelines.names import readable
 from pipelines.samples.index_file import read_index_file
@@ -53,14 +53,10 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+@console.tells_errors
 def main(arguments: Sequence[str] | None = None) -> int:
     """Writes the files; returns the exit status: 0, or 2 after a message about what to mend."""
-    parsed = build_parser().parse_args(arguments)
-    try:
-        _run(parsed)
-    except UserError as error:
-        console.say(f"error: {error}", error=True)
-        return 2
+    _run(build_parser().parse_args(arguments))
     return 0
 
 

@@ -10,7 +10,6 @@ from debiaspl import startup
 from pipelines import console
 from pipelines.beton.encoding import Encoding
 from pipelines.beton.warm import warm
-from pipelines.errors import UserError
 from pipelines.samples import pillow_warnings
 from pipelines.samples.image_header import PIXELS_PER_BYTE
 from pipelines.samples.reading import Alpha, Exif
@@ -46,15 +45,13 @@ On several machines: --shard 1/4 … --shard 4/4, copy the parts to one folder R
 """
 
 
+@console.tells_errors
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the converter; returns the exit status: 0, 2 after a message about what to mend, 130 when interrupted."""
     options = _parsed(argv)
     try:
         with pillow_warnings.counted():
             _run(options)
-    except UserError as error:
-        console.say(f"error: {error}", error=True)
-        return 2
     except KeyboardInterrupt:
         console.say("Interrupted. What is on the disk already is kept: go on with --resume.", error=True)
         return 130

@@ -19,7 +19,7 @@ from PIL import Image
 
 from debiaspl import startup
 from pipelines import console, keyed_random
-from pipelines.errors import DataError, UserError
+from pipelines.errors import DataError
 from pipelines.names import readable
 
 _DESCRIPTION = "Writes scikit-learn's 1,797 scanned handwritten digits as a small data set in the ImageNet layout."
@@ -127,21 +127,18 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+@console.tells_errors
 def main(arguments: Sequence[str] | None = None) -> int:
     """Writes the data set; returns the exit status: 0, or 2 after a message about what to mend."""
     a = build_parser().parse_args(arguments)
-    try:
-        write_demo_data(
-            a.out,
-            labels_per_class=a.labels_per_class,
-            imbalance=a.imbalance,
-            val_per_class=a.val_per_class,
-            side=a.side,
-            seed=a.seed,
-        )
-    except UserError as error:
-        console.say(f"error: {error}", error=True)
-        return 2
+    write_demo_data(
+        a.out,
+        labels_per_class=a.labels_per_class,
+        imbalance=a.imbalance,
+        val_per_class=a.val_per_class,
+        side=a.side,
+        seed=a.seed,
+    )
     counts = {part: len(list((a.out / part).rglob("*.jpg"))) for part in ("train", "val")}
     labels = f"{a.labels_per_class} labels per class"
     console.say(f"{readable(a.out)}: {counts['train']} training images ({labels}), {counts['val']} in val")

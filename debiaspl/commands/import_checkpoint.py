@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from debiaspl import startup
 from debiaspl.config import Science
 from pipelines import console
-from pipelines.errors import UserError
 from pipelines.names import readable
 
 if TYPE_CHECKING:  # they import torch and rich: --help need not wait for them
@@ -36,6 +35,7 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+@console.tells_errors
 def main(arguments: Sequence[str] | None = None) -> int:
     """Prints what became of the file's tensors; returns the exit status: 0, or 2 where the file does not fit."""
     parsed = build_parser().parse_args(arguments)
@@ -48,9 +48,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         account = import_weights(trunk, parsed.file)
         if parsed.names:
             account.write(parsed.names, weights=str(parsed.file))
-    except UserError as error:
-        console.say(f"error: {error}", error=True)
-        return 2
     except OSError as error:
         reason = error.strerror or error
         console.say(f"error: Cannot write {readable(parsed.names)}: {reason}. Name another --names", error=True)

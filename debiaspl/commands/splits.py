@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from debiaspl import startup
 from pipelines import console
-from pipelines.errors import DataError, UserError
+from pipelines.errors import DataError
 from pipelines.files import replacing
 from pipelines.keyed_random import LARGEST_SEED
 from pipelines.names import readable
@@ -49,19 +49,16 @@ class Plan(NamedTuple):
     guesses: ClipTargets | None = None  # written beside the index where the labels are a model's
 
 
+@console.tells_errors
 def main(arguments: Sequence[str] | None = None) -> int:
     """Writes the files; returns the exit status: 0, or 2 after a message about what to mend."""
     given = build_parser().parse_args(arguments)
-    try:
-        listing = list_images(given.data / "train", on_bad="keep")
-        plan = _PLANS[given.rule](given, listing)
-        if given.name:
-            plan = plan._replace(names=(f"{given.name}_index", f"{given.name}_rest_index"))
-        out = given.out or given.data / "indexes"
-        _write(out, given, listing, plan)
-    except UserError as error:
-        console.say(f"error: {error}", error=True)
-        return 2
+    listing = list_images(given.data / "train", on_bad="keep")
+    plan = _PLANS[given.rule](given, listing)
+    if given.name:
+        plan = plan._replace(names=(f"{given.name}_index", f"{given.name}_rest_index"))
+    out = given.out or given.data / "indexes"
+    _write(out, given, listing, plan)
     console.show(_table(listing, plan))
     bound = f"in {readable(out)}, bound to the data by {plan.names[0]}{split_file.SUFFIX}"
     console.say("\n".join([*bad_lines(listing), bound]))

@@ -3,19 +3,14 @@
 import json
 from pathlib import Path
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-
 from debiaspl import distributed
 from debiaspl.build import build_network
 from debiaspl.comparison.results import LINEAR_FILE
 from debiaspl.comparison.trainings import Training
 from debiaspl.config import ConfigError, Recipe
 from debiaspl.data import open_labeled, open_validation, read_data
+from debiaspl.evaluation.features import extract_features
 from debiaspl.import_weights import import_weights
-from debiaspl.models.classifier import Classifier
-from pipelines.batch import Source
 from pipelines.files import replacing
 
 
@@ -43,8 +38,8 @@ def run_linear(training: Training) -> None:
     import_weights(network.get_submodule("trunk"), Path(recipe.science.init))
     bank, queries = open_labeled(recipe, split, ranks), open_validation(recipe, validation, ranks)
     try:
-        features, index = _features(network, bank)
-        asked, asked_index = _features(network, queries.source)
+        features, index = (table.numpy() for table in extract_features(network, bank, ranks.device))
+        asked, asked_index = (table.numpy() for table in extract_features(network, queries.source, ranks.device))
     finally:
         bank.close()
         queries.source.close()
@@ -57,14 +52,3 @@ def run_linear(training: Training) -> None:
     training.folder.mkdir(parents=True, exist_ok=True)
     with replacing(training.folder / LINEAR_FILE) as building:
         building.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-
-
-def _features(network: Classifier, source: Source) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Returns pooled features [n, f] and index [n] of every image of ``source``."""
-    features, index = [], []
-    source.seek(0, 0)
-    with torch.no_grad():
-        for views in source:
-            features.append(network.features(views.pixels[0]).float().cpu())
-            index.append(views.index.cpu())
-    return torch.cat(features).numpy(), torch.cat(index).numpy()

@@ -1,6 +1,5 @@
 """The report of a comparison: a table on the terminal, the same as a page with the picture, and a CSV."""
 
-import csv
 import shlex
 import statistics
 from collections.abc import Mapping, Sequence
@@ -16,7 +15,7 @@ from debiaspl.data import read_data
 from debiaspl.evaluation import bias
 from debiaspl.report import page
 from pipelines import console
-from pipelines.files import replacing
+from pipelines.files import replacing, write_csv
 from pipelines.names import readable
 
 
@@ -51,12 +50,8 @@ def report(metric: str, wanted: Sequence[Training], results: Mapping[str, Sequen
 def _write_csv(path: Path, wanted: Sequence[Training], values: Values) -> None:
     """Writes a row for each training: method, seed, value in percent, folder."""
     left = {name: iter(each) for name, each in values.items()}
-    with replacing(path) as building, building.open("w", newline="", encoding="utf-8") as file:
-        written = csv.writer(file)
-        written.writerow(["method", "seed", "percent", "folder"])
-        for each in wanted:
-            row = [each.method, each.seed, f"{next(left[each.method]):.4f}", readable(each.folder, "csv")]
-            written.writerow(row)
+    rows = [[each.method, f"{each.seed}", f"{next(left[each.method]):.4f}", str(each.folder)] for each in wanted]
+    write_csv(path, ["method", "seed", "percent", "folder"], rows)
 
 
 def _command(training: Training) -> str:

@@ -28,7 +28,7 @@ Values = Mapping[str, Sequence[float]]
 
 @dataclass(frozen=True)
 class Result:
-    """What one training came to."""
+    """Holds what one training came to."""
 
     value: float
     curve: tuple[float, ...]
@@ -38,7 +38,7 @@ class Result:
 
 
 class Difference(NamedTuple):
-    """The mean difference of two methods over paired seeds, and its 95 % interval, in points."""
+    """Holds the mean difference of two methods over paired seeds, and its 95 % interval, in points."""
 
     mean: float
     low: float
@@ -46,7 +46,7 @@ class Difference(NamedTuple):
 
     @property
     def is_within_spread(self) -> bool:
-        """Whether the interval holds no difference at all."""
+        """Returns whether the interval holds no difference at all."""
         return self.low <= 0 <= self.high
 
 

@@ -42,7 +42,7 @@ class Training:
 
     @cached_property
     def recipe(self) -> Recipe:
-        """What is trained; recipe own has looked at the data."""
+        """Returns what is trained; recipe own has looked at the data."""
         return train.fitted_recipe(train.build_parser().parse_args(self.arguments))
 
 

@@ -1,6 +1,5 @@
 """An evaluation in detail: per class, top-5, calibration, head, middle and tail, and which class is taken for which."""
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 
 from debiaspl.evaluation.accuracy import Accuracy, accuracy_of
 from debiaspl.evaluation.guesses import Guesses
-from pipelines.files import replacing
+from pipelines.files import replacing, write_csv
 from pipelines.names import readable
 
 BINS = 15
@@ -21,7 +20,7 @@ _FEW = 30
 
 
 class Detail(NamedTuple):
-    """What came out of one evaluation of one network."""
+    """Holds what came out of one evaluation of one network."""
 
     accuracy: Accuracy
     top5: float  # percentage of images whose class is among the five likeliest
@@ -37,6 +36,11 @@ class Detail(NamedTuple):
     def right(self) -> NDArray[np.int64]:
         """Correctly classified images of each class, [c]."""
         return self.confusion.diagonal()
+
+    @property
+    def shares(self) -> NDArray[np.float64]:
+        """Returns the confusion matrix with each row as shares of its class, [c, c] in percent."""
+        return 100 * self.confusion / np.maximum(self.confusion.sum(1, keepdims=True), 1)
 
     def mistaken_for(self, label: int) -> int | None:
         """Returns the class that images of ``label`` are most often taken for, wrongly; None where they never are."""
@@ -97,12 +101,9 @@ PER_CLASS = ("class", "images", "right", "right, %", "most often taken for")
 """The header of ``per_class``."""
 
 
-def write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Writes a table whose cells no spreadsheet takes for formulas, whatever names they hold. Raises OSError."""
-    with replacing(path) as building, building.open("w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file)
-        table.writerow([readable(cell, "csv") for cell in header])
-        table.writerows([readable(cell, "csv") for cell in row] for row in rows)
+def worst(rows: list[list[str]], most: int) -> list[list[str]]:
+    """Returns the rows of ``per_class`` as they are; of more than ``most``, those with the lowest accuracy."""
+    return sorted(rows, key=lambda row: float(row[3]))[:most] if len(rows) > most else rows
 
 
 def write_confusion(path: Path, result: Detail, classes: Sequence[str]) -> None:
@@ -115,11 +116,10 @@ def draw_confusion(path: Path, result: Detail, classes: Sequence[str]) -> None:
     """Draws the confusion matrix, each row as shares of its class, as a PNG."""
     from matplotlib.figure import Figure  # slow to import: only who draws waits for it
 
-    shares = 100 * result.confusion / np.maximum(result.confusion.sum(1, keepdims=True), 1)
     side = min(12.0, 4 + 0.25 * len(classes))
     figure = Figure(figsize=(side + 1, side), layout="constrained")
     axes = figure.subplots()
-    shown = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
+    shown = axes.imshow(result.shares, cmap="Blues", vmin=0, vmax=100)
     figure.colorbar(shown, ax=axes, label="share of the class, %", shrink=0.7)
     if len(classes) <= _FEW:
         names = [readable(name, "mathtext") for name in classes]

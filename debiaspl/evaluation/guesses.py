@@ -24,6 +24,12 @@ class Guesses(NamedTuple):
     confidence: NDArray[np.float32]  # [N, k] their probabilities
     seen: NDArray[np.bool_]  # [N] whether the source had the image; rows of others are without meaning
 
+    def mistakes(self, truth: NDArray[np.int64]) -> list[int]:
+        """Returns the images that were taken for another class than ``truth`` [N] says, the surest first."""
+        wrong = np.flatnonzero(self.seen & (self.label[:, 0] != truth))
+        ranked: list[int] = wrong[np.argsort(-self.confidence[wrong, 0], kind="stable")].tolist()
+        return ranked
+
 
 def guess(
     models: Mapping[str, nn.Module],

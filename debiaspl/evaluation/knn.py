@@ -9,8 +9,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from debiaspl.distributed import Ranks
-from debiaspl.models.classifier import Classifier
-from pipelines.batch import Source
 from pipelines.errors import requires
 
 with requires("faiss", "pip install -e '.[knn]' (or '.[gpu]')", "kNN accuracy"):
@@ -61,19 +59,6 @@ def whole_bank(own: Tensor, ranks: Ranks) -> Tensor:
     whole = torch.zeros(count, *own.shape[1:], dtype=own.dtype, device=ranks.device)
     whole[ranks.rank :: ranks.world] = own.to(ranks.device)
     return ranks.sum_(whole).cpu()
-
-
-def extract_features(
-    model: Classifier, source: Source, device: torch.device
-) -> tuple[Float[Tensor, "n f"], Int64[Tensor, "n"]]:
-    """Returns pooled features and index of every image of ``source``, on the CPU; wants a model in eval mode."""
-    features, index = [], []
-    source.seek(0, 0)
-    with torch.no_grad():
-        for views in source:
-            features.append(model.features(views.pixels[0].to(device)).float().cpu())
-            index.append(views.index.cpu())
-    return torch.cat(features), torch.cat(index)
 
 
 def _unit(features: Float[Tensor, "n f"]) -> NDArray[np.float32]:

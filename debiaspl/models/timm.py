@@ -23,7 +23,7 @@ def build(name: str, size: int) -> tuple[nn.Module, int]:
 
 
 def is_fixed(name: str) -> bool:
-    """Whether a network's weights depend on the images' size."""
+    """Returns whether a network's weights depend on the images' size."""
     return bool(timm.get_pretrained_cfg(name).fixed_input_size)
 
 

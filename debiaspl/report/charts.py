@@ -93,7 +93,7 @@ def matrix(title: str, names: Sequence[str], shares: NDArray[np.float64]) -> str
 
 
 class _Frame:
-    """Where values stand in a chart."""
+    """Holds where values stand in a chart."""
 
     def __init__(self, x: Sequence[float], y: Sequence[float], width: int, height: int, foot: int = 0) -> None:
         self._x, self._y, self._width, self._height = x, y, width, height - foot

@@ -54,7 +54,7 @@ class Table:
 
     @cached_property
     def is_number(self) -> list[bool]:
-        """Whether each column holds numbers, of which '–' and an empty cell are missing ones."""
+        """Returns whether each column holds numbers, of which '–' and an empty cell are missing ones."""
         columns = [[row[at] for row in self.rows] for at in range(len(self.header))]
         return [any(cells) and all(cell == "" or _NUMBER.fullmatch(cell) for cell in cells) for cells in columns]
 
@@ -70,7 +70,7 @@ class Figure:
 
     @property
     def source(self) -> str:
-        """The picture as a data URI; an SVG in an <img> runs no script and fetches nothing."""
+        """Returns the picture as a data URI; an SVG in an <img> runs no script and fetches nothing."""
         return _data_uri(self.content)
 
 
@@ -83,12 +83,12 @@ class Thumbnail:
 
     @property
     def alt(self) -> str:
-        """What stands for the picture where it is not shown: its first line."""
+        """Returns what stands for the picture where it is not shown: its first line."""
         return next(iter(self.lines), "")
 
     @property
     def source(self) -> str:
-        """The picture as a data URI."""
+        """Returns the picture as a data URI."""
         return _data_uri(self.content)
 
 

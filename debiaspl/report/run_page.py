@@ -14,7 +14,7 @@ from torch import Tensor
 
 from debiaspl.config import Recipe
 from debiaspl.evaluation.bias import imbalance
-from debiaspl.evaluation.detail import PER_CLASS, Detail, detail, per_class
+from debiaspl.evaluation.detail import PER_CLASS, Detail, detail, per_class, worst
 from debiaspl.evaluation.guesses import Guesses
 from debiaspl.overrides import SECTIONS
 from debiaspl.records import Record
@@ -45,7 +45,7 @@ _PANELS: dict[str, dict[str, tuple[str, str]]] = {
 
 
 class ValidationGuesses(NamedTuple):
-    """What one network takes the validation images for."""
+    """Holds what one network takes the validation images for."""
 
     network: str
     listing: Listing
@@ -55,7 +55,7 @@ class ValidationGuesses(NamedTuple):
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What is known of a run after an epoch."""
+    """Holds what is known of a run after an epoch."""
 
     recipe: Recipe
     steps_per_epoch: int
@@ -150,14 +150,13 @@ def _classes(network: str, result: Detail, classes: Sequence[str]) -> list[Secti
     rows, note = per_class(result, classes), ""
     if len(rows) > _WORST_CLASSES:
         note = f"The {_WORST_CLASSES} of {len(rows)} with the lowest accuracy."
-        rows = sorted(rows, key=lambda row: float(row[3]))[:_WORST_CLASSES]
     accuracy = (
         f"Validation set, {network}: {result.accuracy.top1:.2f} % top-1, {result.accuracy.balanced:.2f} % balanced"
     )
     return [
         Heading("Classes"),
         Paragraph(f"{accuracy}; expected calibration error {result.calibration:.1f} %."),
-        Table(PER_CLASS, rows, note),
+        Table(PER_CLASS, worst(rows, _WORST_CLASSES), note),
         *_confusion(result, classes),
     ]
 
@@ -166,8 +165,7 @@ def _confusion(result: Detail, classes: Sequence[str]) -> list[Section]:
     """Returns the confusion matrix where it is small enough to be looked at."""
     if len(classes) > _MOST_IN_A_MATRIX:
         return []
-    shares = 100 * result.confusion / np.maximum(result.confusion.sum(1, keepdims=True), 1)
-    chart = charts.matrix("rows: true class; columns: taken for", classes, shares)
+    chart = charts.matrix("rows: true class; columns: taken for", classes, result.shares)
     return [Figure(chart, "Confusion matrix, each row as shares of its class")]
 
 
@@ -188,8 +186,8 @@ def _views(views: "UInt8[Tensor, 'v n h w 3'] | None") -> list[Section]:
 def _mistakes(found: ValidationGuesses, classes: Sequence[str]) -> list[Section]:
     """Returns the wrongly classified images that the network is surest of."""
     label, sure = found.guesses.label[:, 0], found.guesses.confidence[:, 0]
-    wrong = np.flatnonzero(found.guesses.seen & (label != found.truth))
-    rows = wrong[np.argsort(-sure[wrong], kind="stable")][:_MISTAKES].tolist()
+    wrong = found.guesses.mistakes(found.truth)
+    rows = wrong[:_MISTAKES]
     if not rows:
         return [Heading("Mistakes"), Paragraph("None on the validation set.")]
     shown = contact_sheet.mistakes(found.listing, found.truth, label, sure, rows, classes)

@@ -14,7 +14,8 @@ from debiaspl.build import compute_dtype
 from debiaspl.data import open_labeled, open_validation, read_data
 from debiaspl.distributed import Ranks
 from debiaspl.evaluation import bias
-from debiaspl.evaluation.detail import PER_CLASS, Detail, balanced_over, detail, per_class, thirds
+from debiaspl.evaluation.detail import PER_CLASS, Detail, balanced_over, detail, per_class, thirds, worst
+from debiaspl.evaluation.features import extract_features
 from debiaspl.evaluation.guesses import guess
 from debiaspl.models.classifier import Classifier
 from debiaspl.using import evaluation_files
@@ -86,7 +87,7 @@ def _knn(
     models: Mapping[str, Classifier], validation: Validation, split: Split, classes: int, ranks: Ranks
 ) -> dict[str, float]:
     """Returns the kNN accuracy of each model's features on the images; the labeled images are the bank."""
-    from debiaspl.evaluation.knn import extract_features, knn_accuracy, whole_bank  # needs faiss: only where asked for
+    from debiaspl.evaluation.knn import knn_accuracy, whole_bank  # needs faiss: only where asked for
 
     bank, queries = open_labeled(validation.recipe, split, ranks), None
     try:
@@ -140,11 +141,10 @@ def _classes(result: Evaluated, classes: Sequence[str], results: Sequence[Evalua
         title += f", on {readable(result.validation.name)}"
     if len(rows) > _SHOWN:
         title += f": the {_SHOWN} of {len(rows)} with the lowest accuracy (all with --out)"
-        rows = sorted(rows, key=lambda row: float(row[3]))[:_SHOWN]
     table = Table(title=Text(title))
     for column in PER_CLASS:
         table.add_column(column, justify="left" if column in (PER_CLASS[0], PER_CLASS[-1]) else "right")
-    for row in rows:
+    for row in worst(rows, _SHOWN):
         table.add_row(*map(Text, map(readable, row)))
     return table
 

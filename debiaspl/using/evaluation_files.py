@@ -6,13 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
-from debiaspl.evaluation.detail import PER_CLASS, draw_confusion, per_class, write_confusion, write_csv
+from debiaspl.evaluation.detail import PER_CLASS, draw_confusion, per_class, write_confusion
 from debiaspl.report.contact_sheet import mistakes
 from debiaspl.report.page import Heading, Section, write_page
 from debiaspl.using.trained import Trained
 from debiaspl.using.validation import Evaluated
 from pipelines import console
 from pipelines.errors import UserError
+from pipelines.files import write_csv
 from pipelines.names import readable
 
 
@@ -66,8 +67,7 @@ def _write_mistakes(path: Path, shown: Sequence[Evaluated], classes: Sequence[st
     for each in shown:
         listing, truth = each.validation.listing, each.validation.truth
         label, sure = each.guesses.label[:, 0], each.guesses.confidence[:, 0]
-        rows = np.flatnonzero(each.guesses.seen & (label != truth))
-        ranked = rows[np.argsort(-sure[rows], kind="stable")].tolist()
+        ranked = each.guesses.mistakes(truth)
         table += [
             [each.validation.name, listing.paths[row], classes[truth[row]], classes[label[row]], f"{sure[row]:.6f}"]
             for row in ranked

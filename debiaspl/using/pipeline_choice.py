@@ -1,11 +1,11 @@
 """Which pipeline reads a plain folder of pictures: the one that is asked for, or the run's, or what works there."""
 
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 
 from debiaspl.config import Recipe
 from pipelines import console
+from pipelines.errors import is_installed
 from pipelines.names import readable
 
 
@@ -25,17 +25,10 @@ def for_folder(recipe: Recipe, folder: Path, asked: str | None) -> Recipe:
     beton = beton_of_folder(folder)
     if asked is None and pipeline == "ffcv" and not beton.is_file():
         why = f"{readable(folder)} has no {readable(beton)}"
-        pipeline = _say("ffcv", why, "dali" if _is_installed("nvidia.dali") else "torchvision")
-    elif asked is None and pipeline == "dali" and not _is_installed("nvidia.dali"):
+        pipeline = _say("ffcv", why, "dali" if is_installed("nvidia.dali") else "torchvision")
+    elif asked is None and pipeline == "dali" and not is_installed("nvidia.dali"):
         pipeline = _say("dali", "it is not installed", "torchvision")
     return replace(recipe, engine=replace(recipe.engine, pipeline=pipeline, val_beton=str(beton)))
-
-
-def _is_installed(package: str) -> bool:
-    try:
-        return find_spec(package) is not None
-    except ModuleNotFoundError:  # a package's parent is not there
-        return False
 
 
 def _say(before: str, why: str, pipeline: str) -> str:

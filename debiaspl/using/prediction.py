@@ -11,7 +11,6 @@ from debiaspl.build import compute_dtype
 from debiaspl.config import Recipe
 from debiaspl.data import open_pictures
 from debiaspl.distributed import Ranks
-from debiaspl.evaluation.detail import write_csv
 from debiaspl.evaluation.guesses import Guesses, guess
 from debiaspl.report.contact_sheet import sheets
 from debiaspl.report.page import write_page
@@ -20,6 +19,7 @@ from debiaspl.using.trained import Trained, open_trained
 from pipelines import console
 from pipelines.beton.sidecar import read_sidecar, sidecar_path
 from pipelines.errors import UserError
+from pipelines.files import write_csv
 from pipelines.names import readable
 from pipelines.samples.bad_files import NAMED, BadFiles
 from pipelines.samples.listing import Listing, list_images

@@ -23,7 +23,7 @@ from pipelines.names import readable
 
 @dataclass(frozen=True)
 class Trained:
-    """What a checkpoint holds, checked, but for the tensors' shapes, which ``network`` checks."""
+    """Holds a checkpoint's content, checked, but for the tensors' shapes, which ``network`` checks."""
 
     path: Path
     content: Mapping[str, Any]

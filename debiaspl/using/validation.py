@@ -33,7 +33,7 @@ class Validation:
 
 
 class Evaluated(NamedTuple):
-    """What came out of one network on one folder."""
+    """Holds what came out of one network on one folder."""
 
     validation: Validation
     model: str

@@ -88,16 +88,16 @@ def stretched(lowest: NDArray[np.uint8], highest: NDArray[np.uint8]) -> NDArray[
 
 
 @kernel
-def equalized(histogram: NDArray[np.int32]) -> NDArray[np.uint8]:
+def equalized(counts: NDArray[np.int32]) -> NDArray[np.uint8]:
     """Equalizes: each channel's values as evenly frequent as a table can make them."""
     table = np.empty((3, 256), np.uint8)
     for channel in range(3):
-        used = np.flatnonzero(histogram[channel])
-        step = (histogram[channel].sum() - histogram[channel, used[-1]]) // 255
+        used = np.flatnonzero(counts[channel])
+        step = (counts[channel].sum() - counts[channel, used[-1]]) // 255
         below = step // 2
         for value in range(256):
             table[channel, value] = min(below // step, 255) if step else value
-            below += histogram[channel, value]
+            below += counts[channel, value]
     return table
 
 

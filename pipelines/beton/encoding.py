@@ -23,11 +23,11 @@ class Encoding:
 
     @property
     def reading(self) -> Reading:
-        """How the files become pixels."""
+        """Returns how the files become pixels."""
         return Reading(self.alpha, self.exif)
 
     def raw(self, index: int) -> bool:
-        """Whether the sample's pixels are stored: a keyed choice, the same in any shard, subset or resumed run."""
+        """Returns whether the sample's pixels are stored: by a key, the same in any shard, subset or resumed run."""
         if self.mode == "proportion":
             return bool(keyed_random.uniform(keyed_random.CONVERSION, index) < self.raw_share)
         return self.mode == "raw"

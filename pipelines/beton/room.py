@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from pipelines.beton.encoding import Encoding
 from pipelines.errors import DataError
+from pipelines.files import nearest_folder
 from pipelines.names import readable
 from pipelines.samples.image_sizes import read_sizes
 from pipelines.samples.listing import Listing
@@ -20,7 +21,7 @@ _JPEG_BYTES, _PLANE_BYTES, _PIXEL_BYTES = 0.35, 1.5, 3.0
 
 def require_room(listing: Listing, chosen: NDArray[np.int64], encoding: Encoding, beton: Path, written: int) -> None:
     """Raises DataError where the disk cannot hold what is still to be written; ``written`` bytes are there already."""
-    folder = next(each for each in (beton.parent, *beton.parent.parents) if each.exists())
+    folder = nearest_folder(beton.parent)
     needed, free = bytes_needed(listing, chosen, encoding) - written, shutil.disk_usage(folder).free
     if needed > free:
         less = "" if encoding.mode == "jpeg" else "leave out --mode, "

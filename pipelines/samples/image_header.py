@@ -118,7 +118,7 @@ def _orientation_entry(head: bytes, tiff: int) -> tuple[int, int] | None:
 
 
 def may_be_turned(data: Buffer) -> bool:
-    """Whether Pillow may find that a JPEG is to be turned: False only where its header surely says otherwise.
+    """Returns whether Pillow may find that a JPEG is to be turned: False only where its header surely says otherwise.
 
     It reads EXIF, joined from all its segments, and XMP where EXIF says nothing.
     """

@@ -50,7 +50,7 @@ class Listing:
 
     @property
     def indices(self) -> NDArray[np.int64]:
-        """The index of every sample that is meant, int64 [n]."""
+        """Returns the index of every sample that is meant, int64 [n]."""
         return np.arange(len(self), dtype=np.int64) if self.part is None else self.part
 
     def path(self, index: int) -> Path:

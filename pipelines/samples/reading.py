@@ -39,12 +39,12 @@ class Reading:
 
     @property
     def turns(self) -> bool:
-        """Whether images are turned."""
+        """Returns whether images are turned."""
         return self.exif == "turn"
 
     @property
     def flags(self) -> str:
-        """The converter's flags for this reading, a space before each; empty for the defaults."""
+        """Returns the converter's flags for this reading, a space before each; empty for the defaults."""
         return "".join(f" --{name} {value}" for name, value in self._other())
 
     def _other(self) -> Iterator[tuple[str, str]]:

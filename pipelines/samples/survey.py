@@ -29,7 +29,7 @@ _NAMED = 3
 
 
 class _Kind(NamedTuple):
-    """What one file is."""
+    """Holds what one file is."""
 
     turned: bool = False  # its EXIF asks for a rotation
     transparent: bool = False

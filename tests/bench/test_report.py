@@ -17,24 +17,11 @@ from bench.report import Picture, Rates, Reference, Report, Section
 from bench.report.document import show
 from bench.report.publish import write
 from tests.soak.run import report as soak_report
+from tests.support.bench_reports import MADE
 
 
 def environment(**changes: object) -> Environment:
-    fixed = Environment(
-        cpu="AMD EPYC 9554 64-Core Processor",
-        cores=2,
-        memory_gib=23.5,
-        gpus=(),
-        os="Debian",
-        python="3.11.7",
-        versions={"torch": "2.14.1"},
-        commit="0123456789abcdef",
-        dirty=False,
-        date="2030-01-02T03:04:05+00:00",
-        load_before=(0.1, 0.2, 0.3),
-        load_after=(1.0, 0.5, 0.3),
-    )
-    return replace(fixed, **changes)
+    return replace(MADE, **changes)
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipelines.errors import MissingDependency, UserError, first_few, requires
+from pipelines.errors import MissingDependency, UserError, first_few, is_installed, requires
 
 COMMAND = "pip install acme"
 
@@ -48,3 +48,9 @@ def test_nothing_is_raised_where_nothing_is_missing() -> None:
 def test_the_first_few_of_a_list(count: int, text: str) -> None:
     assert first_few([str(number) for number in range(count)], 3) == text
     assert first_few([str(number) for number in range(count)], 3, "\n  ") == text.replace(", ", "\n  ")
+
+
+@pytest.mark.parametrize(("package", "there"), [("numpy", True), ("numpy.random", True), ("acme", False)])
+def test_whether_a_package_is_installed(package: str, there: bool) -> None:
+    assert is_installed(package) == there
+    assert not is_installed("acme.tools")  # nor is the package above it

@@ -1,14 +1,7 @@
 """Which pipelines' packages are installed."""
 
-import importlib.util
+from pipelines.errors import is_installed as installed
 
+__all__ = ["INSTALL", "PACKAGE", "installed"]
 PACKAGE = {"torchvision": "torchvision", "dali": "nvidia.dali", "ffcv": "numba"}
 INSTALL = {"dali": "pip install -e '.[dali]'", "ffcv": "pip install numba"}
-
-
-def installed(package: str) -> bool:
-    """Whether a package is there; it is not imported."""
-    try:
-        return importlib.util.find_spec(package) is not None
-    except ModuleNotFoundError:  # not even the package around it
-        return False

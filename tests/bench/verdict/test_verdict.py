@@ -13,6 +13,7 @@ from bench.verdict import part, run
 from bench.verdict.judge import Measured, Setting, judge
 from bench.verdict.timing import WARM_UP, Timed, epochs, no_step, replayed, timed
 from pipelines.batch import Batch, Views
+from tests.support.images import photo
 
 SETTING = Setting(pipeline="ffcv", threads=2, cores=2)
 PREFETCH = 2
@@ -224,3 +225,16 @@ def test_data_that_is_not_there_is_said(tmp_path: Path, capsys: pytest.CaptureFi
     said = capsys.readouterr().err
     assert said.startswith("error: ")
     assert "nowhere" in said
+
+
+def test_recipe_own_is_measured_as_it_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it chooses by the pictures is chosen here, too."""
+    for name in ("ant", "bee"):
+        (tmp_path / "own/train" / name).mkdir(parents=True)
+        for number in range(12):
+            photo(70, 64, number).save(tmp_path / "own/train" / name / f"{number}.jpg")
+    measured: list[object] = []
+    monkeypatch.setattr(part, "measure", lambda part, seconds, recipe, ranks: measured.append(recipe.science) or {})
+    assert part.main(["step", "1", "--recipe", "own", "--data", str(tmp_path / "own"), "--set", "device=cpu"]) == 0
+    (science,) = measured
+    assert (science.size, science.arch, science.tau) == (64, "resnet10-narrow", 0.0)
