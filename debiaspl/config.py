@@ -70,6 +70,8 @@ class Engine:
     """What best.pt is chosen by; auto: the balanced accuracy of the better of the two networks."""
     log_every: Count = 10
     """Steps between two readings of the metrics from the device."""
+    reports: Annotated[int, AtLeast(0)] = 10
+    """How often in a run report.html and the picture of its pseudo-labels are made, the end included; 0: never."""
     tracker: Literal["none", "wandb", "mlflow"] = "none"
     """Where records go, too, beside TensorBoard's file; its package is installed by hand."""
 

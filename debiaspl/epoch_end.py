@@ -18,8 +18,6 @@ from pipelines.batch import Batch
 
 PICTURE = "pseudo_labels.png"
 REPORT = "report.html"
-PICTURES = 10
-"""How often in a run the picture of pseudo-label counts is drawn, and the report written."""
 SHOWN_SAMPLES = 4
 """Unlabeled pictures whose views the report shows."""
 
@@ -38,14 +36,14 @@ class EpochEnd:
 
         Returns False, with nothing noted, where ``stop``, which is asked after each batch, answered True.
         """
-        run, epochs = self._run, self._run.recipe.science.epochs
-        epoch = progress.step // run.training.steps_per_epoch
-        shows = epoch % max(1, epochs // PICTURES) == 0 or epoch == epochs
+        run, recipe = self._run, self._run.recipe
+        epoch, epochs = progress.step // run.training.steps_per_epoch, recipe.science.epochs
+        shows = is_shown(epoch, epochs, recipe.engine.reports)
         kept = self._tables() if shows else {}
         results = self._accuracies(stop, kept)
         if not results:
             return False
-        _note(progress, epoch, results, run.recipe.engine.best)
+        _note(progress, epoch, results, recipe.engine.best)
         values = {
             f"val/{model}_{name}": value for model, row in results.items() for name, value in row._asdict().items()
         }
@@ -138,6 +136,11 @@ class EpochEnd:
                 self._views,
             )
             run_page.write_report(self._folder / REPORT, snapshot)
+
+
+def is_shown(epoch: int, epochs: int, reports: int) -> bool:
+    """Returns whether the picture and the report are made after ``epoch``, from 1, of ``epochs``."""
+    return epoch * reports // epochs > (epoch - 1) * reports // epochs
 
 
 def _note(progress: Progress, epoch: int, results: dict[str, Accuracy], metric: str) -> None:

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from tests.support.forked_runs import ForkedRuns
-from tests.support.runs import quick, with_few_steps
+from tests.support.runs import REPORTS, quick, with_few_steps
 
 # A shell's background job ignores Ctrl-C, and so would every process that its tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -146,7 +146,7 @@ def trained_run(few_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     from debiaspl.train import main
 
     out = tmp_path_factory.mktemp("trained") / "run"
-    assert main(quick(few_data, out, epochs=3)) == 0
+    assert main(quick(few_data, out, *REPORTS, epochs=3)) == 0
     return out
 
 

@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("ffcv", reason="FFCV's own writer is a contestant: pip install -e '.[ffcv]'")
-
 from bench.__main__ import main
 from bench.convert import contestants as convert
+from tests.support.installed import installed
 
 
 def test_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    if not installed("ffcv"):
+        pytest.skip("FFCV's own writer is a contestant: pip install -e '.[ffcv]'")
     options = ["--images", "24", "--rounds", "1", "--threads", "2", "--memory", "5"]
     assert main(["convert", *options, "--corpus", str(tmp_path / "corpus"), "--out", str(tmp_path / "out")]) == 0
     found = json.loads(next((tmp_path / "out").glob("convert_*.json")).read_text())

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from debiaspl.__main__ import COMMANDS
-from tests.support.runs import quick
+from tests.support.runs import REPORTS, quick
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("debiaspl", "pipelines", "bench")
@@ -76,6 +76,6 @@ def test_the_command_answers_and_works(site, tmp_path, demo_data):
 
 @pytest.mark.soak
 def test_the_wheel_trains(site, tmp_path, few_data):
-    done = run(site, tmp_path, "train", *quick(few_data, tmp_path / "run"))
+    done = run(site, tmp_path, "train", *quick(few_data, tmp_path / "run", *REPORTS))
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "run/last.pt").exists()

@@ -17,14 +17,14 @@ from debiaspl.step_log import StepLog
 from debiaspl.train import main
 from debiaspl.trainer import Trainer
 from pipelines.errors import UserError
-from tests.support.runs import arguments, assert_same_bits, small_recipe, without_speed
+from tests.support.runs import REPORTS, arguments, assert_same_bits, small_recipe, without_speed
 
 
 @pytest.fixture(scope="module")
 def finished(demo_data, tmp_path_factory) -> Path:
     """The folder of an uninterrupted run."""
     out = tmp_path_factory.mktemp("run") / "whole"
-    assert main(arguments(demo_data, out)) == 0
+    assert main(arguments(demo_data, out, *REPORTS)) == 0
     return out
 
 

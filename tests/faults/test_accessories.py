@@ -16,7 +16,7 @@ from debiaspl.evaluation import bias
 from debiaspl.records import Records
 from debiaspl.train import main
 from pipelines.samples.bad_files import NAMED
-from tests.support.runs import STEPS, quick, small_recipe, with_few_steps
+from tests.support.runs import REPORTS, STEPS, quick, small_recipe, with_few_steps
 
 EPOCHS = 2
 
@@ -88,7 +88,7 @@ def break_accessory(kind: str, out: Path, patch: pytest.MonkeyPatch) -> str:
 def test_a_broken_accessory_is_said_once_and_the_run_ends_well(few_data, tmp_path, monkeypatch, capsys, kind):
     out = tmp_path / "run"
     name = break_accessory(kind, out, monkeypatch)
-    assert main(quick(few_data, out, epochs=EPOCHS)) == 0
+    assert main(quick(few_data, out, *REPORTS, epochs=EPOCHS)) == 0
     assert read(out / "last.pt")["progress"]["step"] == EPOCHS * STEPS
     said = capsys.readouterr()
     lines = [line for line in (said.out + said.err).splitlines() if "cannot be written" in line]
@@ -139,7 +139,7 @@ def test_no_console_ends_a_run(few_data, tmp_path, console):
     """Processes of their own: what Python makes of its streams when it starts, and when it ends, is the point."""
     shell, environment = CONSOLES[console]
     out = tmp_path / "run"
-    run = subprocess.list2cmdline([sys.executable, "-m", "debiaspl.train", *quick(few_data, out)])
+    run = subprocess.list2cmdline([sys.executable, "-m", "debiaspl.train", *quick(few_data, out, *REPORTS)])
     done = subprocess.run(
         ["bash", "-c", shell.format(run=run)],
         env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,

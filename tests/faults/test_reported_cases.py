@@ -17,7 +17,7 @@ from debiaspl.checkpoint_file import read
 from debiaspl.distributed import Ranks
 from debiaspl.run_folder import RunFolder
 from debiaspl.train import main
-from tests.support.runs import STEPS, arguments, quick, run, small_recipe
+from tests.support.runs import REPORTS, STEPS, arguments, quick, run, small_recipe
 
 ROOT = Path(__file__).parents[2]
 TRAIN = [sys.executable, "-m", "debiaspl.train"]
@@ -52,7 +52,7 @@ def test_a_class_may_have_any_name(few_data, tmp_path, capsys, name):
     for folder in ("train", "val"):
         (data / folder / "3_three").rename(data / folder / name)
     out = tmp_path / "run"
-    assert main(quick(data, out)) == 0
+    assert main(quick(data, out, *REPORTS)) == 0
     said = capsys.readouterr()
     assert "cannot be written" not in said.out + said.err
     assert "\x1b[31m" not in said.out + said.err

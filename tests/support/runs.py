@@ -18,6 +18,8 @@ from debiaspl.recipes import find
 from debiaspl.step import State
 
 SMALL = ["science.epochs=2", "science.warmup_epochs=1", "engine.threads=2", "science.dropout=0.3"]
+SMALL += ["engine.reports=0"]
+"""What makes the demo's recipe quick: few epochs, and no report, which takes as long as an epoch."""
 
 
 def small_recipe(data: Path, *more: str) -> Recipe:
@@ -62,6 +64,8 @@ def without_speed(metrics: Path) -> list[dict]:
     return [{k: v for k, v in row.items() if not k.startswith("speed/") and k not in ("time", "crc32")} for row in rows]
 
 
+REPORTS = ("--set", "engine.reports=10")
+"""Asks for the picture and the report all the same."""
 STEPS, _MU = 3, 2
 """Steps of an epoch of ``quick`` on the data of ``with_few_steps``, and unlabeled images per labeled one."""
 

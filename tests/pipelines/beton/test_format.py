@@ -5,11 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("ffcv", reason="read with ffcv's own Reader: pip install -e '.[ffcv]'")
-
-from ffcv.fields import BytesField, IntField, RGBImageField
-from ffcv.reader import Reader
-
 from pipelines.beton import format as beton_format
 
 
@@ -35,6 +30,10 @@ def empty_rows(tmp_path: Path, layout: beton_format.Layout) -> Path:
 
 
 def test_ffcvs_reader_finds_the_fields_and_the_rows(empty_rows: Path, layout: beton_format.Layout) -> None:
+    pytest.importorskip("ffcv", reason="read with ffcv's own Reader: pip install -e '.[ffcv]'")
+    from ffcv.fields import BytesField, IntField, RGBImageField
+    from ffcv.reader import Reader
+
     reader = Reader(str(empty_rows))
     found = {name: type(handler) for name, handler in reader.handlers.items()}
     assert list(found) == list(layout.fields)
