@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.runs import quick
+
 ROOT = Path(__file__).parents[2]
 TOOLS = ["make_demo_data", "make_splits", "make_clip_targets", "import_checkpoint", "convert_imagenet_to_ffcv"]
 TOOLS += ["make_wheelhouse"]
@@ -97,15 +99,12 @@ def test_a_folder_called_pipelines_is_not_taken_for_ours(entry, tmp_path):
     assert "usage: " in done.stdout
 
 
-def test_a_run_and_a_conversion_outlive_their_terminal(demo_data, tmp_path):
+def test_a_run_and_a_draw_of_a_split_outlive_their_terminal(few_data, tmp_path):
     """Standard error is closed, the reader of standard output gone."""
     out = tmp_path / "run"
-    train = ["--recipe", "demo", "--pipeline", "torchvision", "--data", str(demo_data), "--out", str(out)]
-    sets = ["science.epochs=1", "science.warmup_epochs=0", "engine.device=cpu", "engine.threads=1"]
-    train += [word for assignment in sets for word in ("--set", assignment)]
     commands = [
-        ["-m", "debiaspl.train", *train],
-        [str(ROOT / "tools/make_splits.py"), "per-class", "3", "--data", str(demo_data), "--out", str(tmp_path / "s")],
+        ["-m", "debiaspl.train", *quick(few_data, out)],
+        [str(ROOT / "tools/make_splits.py"), "per-class", "3", "--data", str(few_data), "--out", str(tmp_path / "s")],
     ]
     for command in commands:
         stdout = unread()

@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from pipelines.names import readable
 from tests.support.forked_runs import Ended, ForkedRuns
-from tests.support.runs import run, without_speed
+from tests.support.runs import run, with_few_steps, without_speed
 
 UNICODE = "[bold] $x^$ \x1b[31m\x07\n=é"
 ODD = UNICODE + os.fsdecode(b"\xff")
@@ -29,7 +29,7 @@ def broken(folder: Path) -> None:
 @pytest.fixture(scope="module")
 def plain(demo_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("plain") / "data"
-    shutil.copytree(demo_data, root)
+    with_few_steps(demo_data, root, steps=12)
     broken(sorted((root / "train").iterdir())[3])
     return root
 
@@ -58,7 +58,7 @@ def assert_clean(*texts: str) -> None:
 def train(forked: ForkedRuns, data: Path, pipeline: str, out: Path) -> Ended:
     words = ["--recipe", "demo", "--pipeline", pipeline, "--data", str(data), "--out", str(out)]
     sets = ["science.epochs=1", "science.warmup_epochs=0", "engine.device=cpu", "engine.threads=2"]
-    sets += ["engine.bad_files=0.1", "engine.log_every=1"]
+    sets += ["science.mu=2", "engine.bad_files=0.1", "engine.log_every=1"]
     sets = [word for assignment in sets for word in ("--set", assignment)]
     return forked([*words, *sets])
 

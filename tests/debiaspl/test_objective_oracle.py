@@ -10,7 +10,7 @@ from tests.reference import objective as oracle
 from tests.support.oracle_cases import CHOICES, FLOAT32, FLOAT64, check, draw
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=80, deadline=None, derandomize=True)
 @given(
     seed=st.integers(0, 2**32 - 1), choice=st.fixed_dictionaries({k: st.sampled_from(v) for k, v in CHOICES.items()})
 )

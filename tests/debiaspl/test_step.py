@@ -157,7 +157,7 @@ def compiled(request) -> tuple[str, dict[str, float]]:
 
 
 def test_compiled_equals_eager(compiled):
-    """float64, six steps; what is left is the order of sums."""
+    """float64, four steps; what is left is the order of sums."""
     which, found = compiled
     if which == "in bfloat16":  # three steps; it keeps 8 bits of a value, and a mean over 8 labels most of two more
         assert found["losses"] < 2**-6

@@ -17,7 +17,13 @@ from debiaspl.step_log import StepLog
 from debiaspl.train import main
 from debiaspl.trainer import Trainer
 from pipelines.errors import UserError
-from tests.support.runs import REPORTS, arguments, assert_same_bits, small_recipe, without_speed
+from tests.support.runs import REPORTS, arguments, assert_same_bits, small_recipe, with_few_steps, without_speed
+
+
+@pytest.fixture(scope="module")
+def demo_data(demo_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo's data with six steps an epoch. Tests read it only."""
+    return with_few_steps(demo_data, tmp_path_factory.mktemp("six") / "demo", steps=6)
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +123,7 @@ def test_dry_run_prints_shapes_and_missing_files(demo_data, tmp_path, capsys):
     out, error = capsys.readouterr()
     assert error.startswith(f"error: There is no weights file {tmp_path / 'none.pth'}")
     assert "missing: " + str(tmp_path / "none.pth") in out
-    assert "(4, 28, 16, 16, 3)" in out
+    assert "(4, 8, 16, 16, 3)" in out
     assert "per epoch" in out
     assert not (tmp_path / "run").exists()
 

@@ -19,7 +19,7 @@ from debiaspl.models.trunks import TRUNKS
 from debiaspl.step import METRICS, Step
 from tests.support.steps import CLASSES, HEAD, SMALL, arrays, batches, relative_error, tables
 
-STEPS = 6
+STEPS = 4
 TRUNKS["two blocks"] = lambda: ResNet(BasicBlock, (1, 1), width=8, small=True)  # few kernels to compile
 SMALLER = dataclasses.replace(SMALL, arch="two blocks")
 

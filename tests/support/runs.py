@@ -18,8 +18,8 @@ from debiaspl.recipes import find
 from debiaspl.step import State
 
 SMALL = ["science.epochs=2", "science.warmup_epochs=1", "engine.threads=2", "science.dropout=0.3"]
-SMALL += ["engine.reports=0"]
-"""What makes the demo's recipe quick: few epochs, and no report, which takes as long as an epoch."""
+SMALL += ["science.mu=2", "engine.reports=0"]
+"""What makes the demo's recipe quick: few epochs of small steps, and no report, which takes as long as an epoch."""
 
 
 def small_recipe(data: Path, *more: str) -> Recipe:
@@ -66,21 +66,22 @@ def without_speed(metrics: Path) -> list[dict]:
 
 REPORTS = ("--set", "engine.reports=10")
 """Asks for the picture and the report all the same."""
-STEPS, _MU = 3, 2
-"""Steps of an epoch of ``quick`` on the data of ``with_few_steps``, and unlabeled images per labeled one."""
+STEPS = 3
+"""Of an epoch on the data of ``with_few_steps``."""
 
 
-def with_few_steps(data: Path, copy: Path) -> Path:
-    """Copies the demo's data with so few unlabeled images that an epoch has STEPS steps; returns the copy."""
+def with_few_steps(data: Path, copy: Path, steps: int = STEPS) -> Path:
+    """Copies the demo's data with so few unlabeled images that an epoch has ``steps`` steps; returns the copy."""
     shutil.copytree(data, copy)
     csv = copy / "indexes/unlabeled.csv"
-    rows = STEPS * find("demo").science.labeled_batch * _MU
+    science = small_recipe(data).science
+    rows = steps * science.labeled_batch * science.mu
     csv.write_text("\n".join(csv.read_text().splitlines()[: 1 + rows]) + "\n")
     return copy
 
 
 def quick(data: Path, out: Path, *more: str, epochs: int = 1) -> list[str]:
     """The arguments of a run of few steps, with small batches of its evaluation."""
-    sets = (f"science.epochs={epochs}", "science.warmup_epochs=0", f"science.mu={_MU}")
+    sets = (f"science.epochs={epochs}", "science.warmup_epochs=0")
     sets += ("engine.threads=1", "engine.eval_batch=20")
     return arguments(data, out, *(word for assignment in sets for word in ("--set", assignment)), *more)

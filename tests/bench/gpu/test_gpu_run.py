@@ -33,6 +33,7 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.Completed
     return done, out
 
 
+@pytest.mark.soak
 def test_a_bare_machine_without_a_gpu_accounts_for_every_assertion(bare) -> None:
     done, out = bare
     assert done.returncode == 0, done.stderr[-3000:]
@@ -52,6 +53,7 @@ def test_a_bare_machine_without_a_gpu_accounts_for_every_assertion(bare) -> None
     assert markdown.count("| not run |") == sum(each["status"] == "not run" for each in statuses.values())
 
 
+@pytest.mark.soak
 def test_what_needs_a_gpu_says_so(bare) -> None:
     _, out = bare
     found = json.loads(next(out.glob("gpu_*.json")).read_text(encoding="utf-8"))

@@ -1,11 +1,15 @@
-"""The header that we write is one that FFCV's own Reader understands, and its numbers are where we read them."""
+"""Types, header and rows of a .beton are as FFCV itself has them; reading one does not import it."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from pipelines.beton import format as beton_format
+
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(params=[beton_format.OF_IMAGES, beton_format.OF_PLANES], ids=["images", "planes"])
@@ -54,3 +58,28 @@ def test_rows_and_table_are_read_back(empty_rows: Path, layout: beton_format.Lay
     assert beton_format.layout_of(content[: beton_format.LONGEST_START]) is layout
     with pytest.raises(ValueError, match="buffer"):
         beton_format.rows_and_table(content[:23])
+
+
+def test_types_are_ffcvs() -> None:
+    pytest.importorskip("ffcv", reason="compared with ffcv's types: pip install -e '.[ffcv]'")
+    from ffcv import types
+    from ffcv.fields import BytesField, IntField, RGBImageField
+    from ffcv.fields.rgb_image import IMAGE_MODES
+
+    assert beton_format.VERSION == types.CURRENT_VERSION
+    assert types.HeaderType == beton_format.HEADER
+    assert types.FieldDescType == beton_format.DESCRIPTOR
+    assert beton_format.ALLOC_TABLE_TYPE == types.ALLOC_TABLE_TYPE
+    assert (IMAGE_MODES["jpg"], IMAGE_MODES["raw"]) == (beton_format.JPEG, beton_format.RAW)
+    for layout, image in ((beton_format.OF_IMAGES, RGBImageField), (beton_format.OF_PLANES, BytesField)):
+        fields = [types.TYPE_ID_HANDLER[number] for number in layout.fields.values()]
+        assert fields == [image] + [IntField] * (len(fields) - 1)
+        assert types.get_metadata_type([field() for field in fields]) == layout.metadata
+        assert not any(bytes(field().to_binary()[0]).strip(b"\0") for field in fields if field != BytesField)
+    assert not bytes(BytesField().to_binary()).strip(b"\0")  # no arguments
+
+
+def test_the_pipeline_does_not_import_ffcv() -> None:
+    code = "import sys, pipelines.sources.ffcv_source; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert not {"ffcv", "cv2"} & set(done.stdout.split())
