@@ -106,8 +106,11 @@ def test_the_converters_list_has_readable_cells(odd):
         ["tools/make_splits.py", "per-class", "200", "--data"],
         ["-m", "debiaspl.train", "--recipe", "demo", "--pipeline", "torchvision", "--dry-run",
          "--set", "engine.bad_files=0.1", "--set", "engine.device=cpu", "--data"],
-        ["-m", "debiaspl.train", "--recipe", "demo", "--pipeline", "torchvision", "--strict",
-         "--set", "engine.device=cpu", "--data"],
+        pytest.param(
+            ["-m", "debiaspl.train", "--recipe", "demo", "--pipeline", "torchvision", "--strict",
+             "--set", "engine.device=cpu", "--data"],
+            marks=pytest.mark.soak,
+        ),
     ],
     ids=lambda words: " ".join(words[:3]),
 )  # fmt: skip

@@ -40,6 +40,8 @@ def data(demo_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, chosen in zip(CLIP, (confidence > 0.95, confidence <= 0.95), strict=True):
         rows = [f"{i},{guess[i]},{confidence[i]:.4f}" for i in np.flatnonzero(chosen)]
         (root / "indexes" / name).write_text("\n".join(["Index,PseudoLabel,Probs", *rows[:MOST]]) + "\n")
+    path = root / "indexes" / PLAIN[1]
+    path.write_text("\n".join(path.read_text().splitlines()[:MOST]) + "\n")
     return root
 
 

@@ -88,7 +88,8 @@ def break_accessory(kind: str, out: Path, patch: pytest.MonkeyPatch) -> str:
 def test_a_broken_accessory_is_said_once_and_the_run_ends_well(few_data, tmp_path, monkeypatch, capsys, kind):
     out = tmp_path / "run"
     name = break_accessory(kind, out, monkeypatch)
-    assert main(quick(few_data, out, *REPORTS, epochs=EPOCHS)) == 0
+    more = REPORTS if kind.startswith(("the picture", "report.html")) else ()
+    assert main(quick(few_data, out, *more, epochs=EPOCHS)) == 0
     assert read(out / "last.pt")["progress"]["step"] == EPOCHS * STEPS
     said = capsys.readouterr()
     lines = [line for line in (said.out + said.err).splitlines() if "cannot be written" in line]

@@ -87,22 +87,21 @@ def test_a_refused_checkpoint(few_data, tmp_path, monkeypatch, capsys, fault, sa
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts a file system")
 @pytest.mark.parametrize(("size", "status"), [("200k", 2), ("20m", 0)])
-def test_a_small_disk(few_data, tmp_path, size, status):
+def test_a_small_disk(forked, few_data, tmp_path, size, status):
     """Too small for a checkpoint: said before anything is trained. Large enough: trained."""
     disk = tmp_path / "disk"
     disk.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", disk], check=False).returncode:
         pytest.skip("this container may not mount")
     try:
-        command = [sys.executable, "-m", "debiaspl.train", *quick(few_data, disk / "run")]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
+        ended = forked(quick(few_data, disk / "run"))
         left = {path.name for path in (disk / "run").glob("*")}
     finally:
         subprocess.run(["umount", disk], check=True)
-    assert done.returncode == status, done.stderr
+    assert ended.statuses == [status], ended.said
     if status:
-        assert done.stderr.startswith(f"error: The disk of {disk}/run is full: ")
-        assert done.stderr.count("\n") == 1
+        assert ended.said.splitlines()[-1].startswith(f"error: The disk of {disk}/run is full: ")
+        assert ended.said.count("error: ") == 1
         assert not (disk / "run").exists()
     else:
         assert {"last.pt", "metrics.jsonl", "config.json"} <= left

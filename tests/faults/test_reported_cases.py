@@ -112,10 +112,9 @@ def as_another_user(folder: Path, command: list[str], **environment: str | None)
     return subprocess.run(words, env=env, capture_output=True, text=True, check=False, timeout=900)
 
 
+@pytest.mark.soak
 @needs_another_user
-@pytest.mark.parametrize(
-    ("pipeline", "home"), [("torchvision", None), pytest.param("dali", "/nonexistent", marks=pytest.mark.soak)]
-)
+@pytest.mark.parametrize(("pipeline", "home"), [("torchvision", None), ("dali", "/nonexistent")])
 def test_no_home_and_nowhere_to_cache(few_data, tmp_path, pipeline, home):
     if pipeline == "dali":
         pytest.importorskip("nvidia.dali")

@@ -89,7 +89,7 @@ def test_max_resolution_limits_the_longer_side_and_leaves_smaller_images_alone(d
     assert shrunk.size == (75, 15)
 
 
-@pytest.mark.soak  # FFCV compiles a loader anew for each kind of decoder
+@pytest.mark.soak
 def test_ffcvs_own_loader_reads_images_of_one_size(data: Path, loaded: Callable[..., Loaded]) -> None:
     assert convert(data, "--split", "val") == 0
     images, labels, indices = loaded(data / "ffcv" / "val.beton", "SimpleRGBImageDecoder")

@@ -42,9 +42,7 @@ def odd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("check", ["header", "decode"])
-def test_every_odd_file_has_its_status(
-    odd: Path, check: str, loaded: Callable[..., Loaded], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_every_odd_file_has_its_status(odd: Path, check: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert convert(odd, "--split", "train", "--check", check) == 0
     beton, listing = odd / "ffcv" / "train.beton", scan(odd / "train")
     found = listed(beton)
@@ -67,9 +65,23 @@ def test_every_odd_file_has_its_status(
     assert [path for _, path, _ in sidecar["left_out"]] == [
         path for path, (status, _) in found.items() if status == "left out"
     ]
-    pixels, _, indices = loaded(beton, "CenterCropRGBImageDecoder", (32, 32), 1)
-    assert len(pixels) == len(indices) == len(wanted)
     assert convert(odd, "--split", "train", "--verify") == 0
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize(
+    "words", [(), ("--mode", "raw"), ("--mode", "proportion", "--raw-share", "0.4"), ("--subset", "some.csv")], ids=str
+)
+def test_ffcvs_own_loader_reads_every_way_of_converting(
+    odd: Path, loaded: Callable[..., Loaded], monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(odd)
+    Path("some.csv").write_text("\n".join(["Index", *map(str, range(12, 3, -1))]) + "\n")
+    assert convert(odd, "--split", "train", *words) == 0
+    wanted = stored(odd / "ffcv/train.beton")[0]["f2"].tolist()
+    pixels, _, indices = loaded(odd / "ffcv/train.beton", "CenterCropRGBImageDecoder", (32, 32), 1)
+    assert len(pixels) >= 3
+    assert indices.tolist() == wanted
 
 
 def test_only_decoding_finds_damage_within(data: Path) -> None:
@@ -93,31 +105,27 @@ def test_text_bombs_are_left_out(data: Path) -> None:
     assert listed(data / "ffcv" / "train.beton")["ant/9.png"][0] == "left out"
 
 
-def test_raw_pixels_and_a_share_of_them(data: Path, loaded: Callable[..., Loaded]) -> None:
+def test_raw_pixels_and_a_share_of_them(data: Path) -> None:
     listing, beton = scan(data / "train"), data / "ffcv" / "train.beton"
     assert convert(data, "--split", "train", "--mode", "raw") == 0
     metadata, images = stored(beton)
     assert metadata["f0"]["mode"].all()
     for path, image in zip(listing.paths, images, strict=True):
         assert image == Image.open(data / "train" / path).convert("RGB").tobytes(), path
-    loaded(beton, "CenterCropRGBImageDecoder", (40, 40), 1)
     assert convert(data, "--split", "train", "--mode", "proportion", "--raw-share", "0.4") == 0
     modes = stored(beton)[0]["f0"]["mode"]
     assert 2 < modes.sum() < len(modes)
-    loaded(beton, "CenterCropRGBImageDecoder", (40, 40), 1)
     assert convert(data, "--split", "train", "--mode", "proportion", "--raw-share", "0.4", "--shard", "2/2") == 0
     part = stored(beton.with_name("train.beton.part-2-of-2"))[0]
     np.testing.assert_array_equal(part["f0"]["mode"], modes[-len(part) :])  # the choice is the sample's own
 
 
-def test_a_subset_keeps_the_listings_positions(data: Path, loaded: Callable[..., Loaded]) -> None:
+def test_a_subset_keeps_the_listings_positions(data: Path) -> None:
     (data / "some.csv").write_text("Index\n7\n2\n5\n")
     assert convert(data, "--split", "train", "--subset", str(data / "some.csv")) == 0
     metadata, images = stored(data / "ffcv" / "train.beton")
     assert metadata["f2"].tolist() == [2, 5, 7]
     assert images == [originals(scan(data / "train"))[index] for index in (2, 5, 7)]
-    _, _, indices = loaded(data / "ffcv" / "train.beton", "CenterCropRGBImageDecoder", (32, 32), 1)
-    assert indices.tolist() == [2, 5, 7]
     with pytest.raises(SystemExit):
         convert(data, "--subset", str(data / "some.csv"))
 

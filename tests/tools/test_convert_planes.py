@@ -58,6 +58,7 @@ def test_each_sample_is_what_its_row_says_and_shows_pillows_pixels(data: Path, c
     assert convert(data, *PLANES, "--verify") == 0
 
 
+@pytest.mark.soak
 def test_ffcvs_reader_and_loader_find_bytes_and_numbers(data: Path, loaded) -> None:
     assert convert(data, *PLANES) == 0
     beton, listing = data / "ffcv/train.beton", list_images(data / "train")

@@ -56,7 +56,7 @@ print(calls)
 """
 
 
-@pytest.mark.parametrize("between", [4, pytest.param(1, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("between", [9, pytest.param(1, marks=pytest.mark.soak)])
 def test_a_death_at_any_call_that_changes_files_can_be_resumed(data: Path, between: int) -> None:
     """The moments that random kills hardly ever meet: while the tables are written and the files get their names."""
     assert convert(data, "--split", "train") == 0
