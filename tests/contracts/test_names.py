@@ -104,8 +104,11 @@ def test_the_converters_list_has_readable_cells(odd):
         ["tools/convert_imagenet_to_ffcv.py", "--verify", "--data"],
         ["tools/make_splits.py", "per-class", "2", "--name", "two", "--data"],
         ["tools/make_splits.py", "per-class", "200", "--data"],
-        ["-m", "debiaspl.train", "--recipe", "demo", "--pipeline", "torchvision", "--dry-run",
-         "--set", "engine.bad_files=0.1", "--set", "engine.device=cpu", "--data"],
+        pytest.param(
+            ["-m", "debiaspl.train", "--recipe", "demo", "--pipeline", "torchvision", "--dry-run",
+             "--set", "engine.bad_files=0.1", "--set", "engine.device=cpu", "--data"],
+            marks=pytest.mark.soak,
+        ),
         pytest.param(
             ["-m", "debiaspl.train", "--recipe", "demo", "--pipeline", "torchvision", "--strict",
              "--set", "engine.device=cpu", "--data"],

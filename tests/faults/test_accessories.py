@@ -130,12 +130,8 @@ CONSOLES = {
 }
 
 
-FEW_CONSOLES = ("a full device",)
-
-
-@pytest.mark.parametrize(
-    "console", [pytest.param(name, marks=() if name in FEW_CONSOLES else pytest.mark.soak) for name in CONSOLES]
-)
+@pytest.mark.soak
+@pytest.mark.parametrize("console", CONSOLES)
 def test_no_console_ends_a_run(few_data, tmp_path, console):
     """Processes of their own: what Python makes of its streams when it starts, and when it ends, is the point."""
     shell, environment = CONSOLES[console]

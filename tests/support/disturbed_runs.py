@@ -46,7 +46,8 @@ def every_stop() -> list[Stop]:
 
 def few_stops() -> list[Stop]:
     """Returns a part of ``every_stop`` in which each signal, moment and number of ranks comes up."""
-    return every_stop()[::4] + [stop for stop in every_stop() if len(stop.signals) > 1 and stop.world == 1][::2]
+    every = every_stop()
+    return every[::5] + every[13:14]  # every fifth leaves out HUP
 
 
 def assert_saved_and_resumed(

@@ -41,6 +41,7 @@ def test_end_to_end(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "Pipelines against Pillow" in capsys.readouterr().out
 
 
+@pytest.mark.soak
 def test_a_pixel_off_by_one_is_a_broken_bar(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
