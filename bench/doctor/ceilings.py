@@ -122,6 +122,8 @@ def _loaders(listing: Listing, root: Path, threads: int) -> tuple[dict[str, floa
             try:
                 feed = open_feed(name, listing, root, threads)
                 opened.callback(feed.close)
+                for _ in feed:
+                    pass  # compiles what is not compiled yet
                 rates[name] = rate(lambda feed=feed: STEP * sum(1 for _ in feed))  # type: ignore[misc]
             except (UserError, ModuleNotFoundError) as error:
                 absent[name] = str(error)

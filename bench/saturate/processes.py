@@ -1,9 +1,8 @@
 """Starts a process for each emulated accelerator and collects what they saw."""
 
-import tempfile
+import multiprocessing
 from dataclasses import replace
-from multiprocessing.connection import Connection
-from pathlib import Path
+from multiprocessing.connection import Connection, wait
 
 from bench.saturate.rank import RankSetting, Seen, serve
 from bench.step.rank_processes import started
@@ -20,19 +19,20 @@ def measure(setting: RankSetting) -> list[Seen]:
 
     Raises DataError with a rank's message, or where one ends or hangs without any.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        setting = replace(setting, meeting=str(Path(folder, "meeting")))
-        with started(serve, setting.ranks, setting) as (ours, processes):
-            try:
-                answers = []
-                for rank, connection in enumerate(ours):
-                    if not connection.poll(_PATIENCE + 10 * setting.step * setting.steps):
-                        raise DataError(f"Rank {rank} of {setting.ranks} does not answer.")
-                    answers.append(_received(connection, rank))
-                return answers
-            finally:
-                for process in processes:
-                    process.join(_GOODBYE)
+    if setting.ranks > 1:
+        setting = replace(setting, meeting=multiprocessing.get_context("spawn").Barrier(setting.ranks))
+    with started(serve, setting.ranks, setting) as (ours, processes):
+        try:
+            answers: dict[int, Seen] = {}
+            while missing := [rank for rank in range(setting.ranks) if rank not in answers]:
+                ready = wait([ours[rank] for rank in missing], _PATIENCE + 10 * setting.step * setting.steps)
+                if not ready:
+                    raise DataError(f"Rank {missing[0]} of {setting.ranks} does not answer.")
+                answers |= {rank: _received(ours[rank], rank) for rank in missing if ours[rank] in ready}
+            return [answers[rank] for rank in range(setting.ranks)]
+        finally:
+            for process in processes:
+                process.join(_GOODBYE)
 
 
 def _received(connection: Connection, rank: int) -> Seen:

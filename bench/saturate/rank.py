@@ -7,12 +7,12 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from numpy.typing import NDArray
 
 from bench.arguments import LABELED, UNLABELED
@@ -43,8 +43,8 @@ class RankSetting:
     """Steps before the clock starts."""
     slowed: dict[int, float] = field(default_factory=dict)
     """Rank → how many times as long its steps sleep."""
-    meeting: str = ""
-    """File through which the ranks find each other."""
+    meeting: Barrier | None = None
+    """Where all ranks meet after a step; one rank meets nobody."""
 
 
 class Seen(NamedTuple):
@@ -78,14 +78,12 @@ def serve(rank: int, setting: RankSetting, connection: Connection) -> None:
     try:
         listing = list_images(setting.root / "train")
         feed = open_rank(rank, setting, listing)
-        dist.init_process_group("gloo", f"file://{setting.meeting}", rank=rank, world_size=setting.ranks)
         try:
-            seen = run(rank, setting, feed, _barrier)
+            seen = run(rank, setting, feed, setting.meeting.wait if setting.meeting else lambda: None)
             if setting.warm_up == 0:  # what was read ahead counts, too
                 seen = seen._replace(read=_read_bytes() - before)
             connection.send(seen)
         finally:
-            dist.destroy_process_group()
             feed.close()
     except UserError as error:
         connection.send(str(error))
@@ -146,10 +144,6 @@ def run(
     resident = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     variation = float(between.std() / between.mean())
     return Seen(setting.steps, elapsed, slept, waited, behind, cpu, variation, resident, _read_bytes() - read)
-
-
-def _barrier() -> None:
-    dist.all_reduce(torch.zeros(1))
 
 
 def _read_bytes(process: Path = Path("/proc/self/io")) -> int:

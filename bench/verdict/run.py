@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
@@ -45,13 +46,37 @@ def run(arguments: argparse.Namespace) -> int:
     """Measures, writes the report, prints the tables with the verdict as their last line, and returns 0."""
     from bench import environment
     from bench.report import publish
-    from bench.verdict.judge import Measured, Setting
-    from bench.verdict.timing import Timed
 
     made = environment.record(Path(arguments.data) if arguments.data else None)
     if arguments.quick:
         arguments.rounds, arguments.seconds = _QUICK_ROUNDS, _QUICK_SECONDS
-    words = _words(arguments)
+    with ExitStack() as opened:
+        words = _words(arguments, arguments.data or _made_data(arguments, opened))
+        publish(_measured(arguments, words, made), arguments.out)
+    return 0
+
+
+def _made_data(arguments: argparse.Namespace, opened: ExitStack) -> str | None:
+    """Returns a folder with the demo's images, made for this, where its recipe is measured and they are nowhere."""
+    from bench.demo import make_data
+    from debiaspl.recipes import find
+    from pipelines import console
+
+    default = Path(find("demo").engine.data)
+    chosen = any(field.startswith("engine.data=") for field in arguments.set)
+    if arguments.recipe != "demo" or chosen or default.exists():
+        return None
+    folder = Path(opened.enter_context(tempfile.TemporaryDirectory()))
+    console.say(f"There is no {default}: the demo's images are made for this, and removed at the end.", error=True)
+    make_data(folder, 0, convert=True)
+    return str(folder / "data-0")
+
+
+def _measured(arguments: argparse.Namespace, words: list[str], made: "Environment") -> "Report":
+    """Measures all parts in turns, each with these ``words`` for its trainer, and returns the report."""
+    from bench.verdict.judge import Measured, Setting
+    from bench.verdict.timing import Timed
+
     found: dict[str, list[Timed]] = {"loader": [], "again": [], "step": [], "both": []}
     setting: dict[str, Any] = {}
     for part in _turns(arguments.rounds):
@@ -59,17 +84,8 @@ def run(arguments: argparse.Namespace) -> int:
         setting = answer["setting"]
         for name, values in answer["timed"].items():
             found[name].append(Timed(*values))
-    publish(
-        _report(
-            arguments,
-            words,
-            Measured(found["loader"], found["again"], found["step"], found["both"], _ranks(arguments, words)),
-            Setting(**setting),
-            made.ended(),
-        ),
-        arguments.out,
-    )
-    return 0
+    measured = Measured(found["loader"], found["again"], found["step"], found["both"], _ranks(arguments, words))
+    return _report(arguments, measured, Setting(**setting), made.ended())
 
 
 def _turns(rounds: int) -> list[str]:
@@ -80,10 +96,10 @@ def _turns(rounds: int) -> list[str]:
     return [PARTS[which] for round_ in range(rounds) for which in turns(len(PARTS), round_)]
 
 
-def _words(arguments: argparse.Namespace) -> list[str]:
+def _words(arguments: argparse.Namespace, data: str | None) -> list[str]:
     words = ["--recipe", arguments.recipe]
     words += ["--pipeline", arguments.pipeline] if arguments.pipeline else []
-    words += ["--data", arguments.data] if arguments.data else []
+    words += ["--data", data] if data else []
     return words + [word for field in arguments.set for word in ("--set", field)]
 
 
@@ -125,16 +141,14 @@ def _answer(part: str, process: "subprocess.Popen[str]") -> dict[str, Any]:
     return answer
 
 
-def _report(
-    arguments: argparse.Namespace, words: list[str], measured: "Measured", setting: "Setting", made: "Environment"
-) -> "Report":
+def _report(arguments: argparse.Namespace, measured: "Measured", setting: "Setting", made: "Environment") -> "Report":
     from bench.arguments import STEP
     from bench.measure import Spread
     from bench.report import Report, Section
     from bench.report.contents import number
     from bench.verdict.judge import judge
 
-    verdict = judge(measured, setting)
+    verdict, words = judge(measured, setting), _words(arguments, arguments.data)
     parts = ("loader", "again", "step", "both")
     names = ("loader alone", "the same files again", "step alone, replayed batches", "both together")
     rows: list[tuple[str, ...]] = [("", "ms a step", "IQR", "images/s", "cores busy")]

@@ -2,6 +2,7 @@
 
 import json
 from collections import namedtuple
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from PIL import Image
 
 from bench import samples
 from bench.__main__ import main
+from bench.arguments import STEP
 from bench.doctor import ceilings, machine, parts
 from bench.doctor.ceilings import Ceiling, Ceilings
 from pipelines.errors import DataError, UserError
@@ -111,6 +113,24 @@ def test_a_sample_is_whole_steps_of_all_classes_and_only_linked(tmp_path: Path) 
         samples.root_of(pictures(tmp_path / "few", 20) / "train", tmp_path, 200, opened)
     with ExitStack() as opened, pytest.raises(DataError, match="has 0 images"):
         samples.root_of(tmp_path / "nowhere", tmp_path, 200, opened)
+
+
+def test_a_loader_is_timed_once_all_is_compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    passes: list[int] = []
+
+    class Feed:
+        def __iter__(self) -> Iterator[int]:
+            passes.append(len(passes))
+            return iter(range(5))
+
+        def close(self) -> None: ...
+
+    monkeypatch.setattr(ceilings, "open_feed", lambda *_: Feed())
+    monkeypatch.setattr(ceilings, "rate", lambda work: (len(passes), work()))
+    rates, absent = ceilings._loaders(list_images(pictures(tmp_path, 3) / "train"), tmp_path, 1)
+    assert absent == {}
+    assert [before for before, _ in rates.values()] == [1, 3, 5, 7]
+    assert {images for _, images in rates.values()} == {5 * STEP}
 
 
 @pytest.mark.soak

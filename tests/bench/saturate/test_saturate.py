@@ -86,7 +86,7 @@ def test_ranks_share_the_images(tmp_path: Path) -> None:
 
 @pytest.mark.soak
 def test_all_ranks_wait_for_the_slowed_one(tmp_path: Path) -> None:
-    """Two processes that meet through gloo; 60 ms is far above what a busy machine adds to a step."""
+    """Two processes that meet; 60 ms is far above what a busy machine adds to a step."""
     root = corpus.build(tmp_path, 48)
     setting = RankSetting("torchvision", root, 2, 1, 1.0, 4, slowed={1: 1.5})
     first, second = measure(setting)

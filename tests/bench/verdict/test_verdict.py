@@ -1,8 +1,9 @@
 """The verdict in ten constructed cases: a simulated device and loader, whose time is virtual, hence without noise."""
 
+import argparse
 import json
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -238,3 +239,24 @@ def test_recipe_own_is_measured_as_it_trains(tmp_path: Path, monkeypatch: pytest
     assert part.main(["step", "1", "--recipe", "own", "--data", str(tmp_path / "own"), "--set", "device=cpu"]) == 0
     (science,) = measured
     assert (science.size, science.arch, science.tau) == (64, "resnet10-narrow", 0.0)
+
+
+@pytest.mark.parametrize(
+    ("words", "made"),
+    [([], True), (["--set", "engine.data=mine"], False), (["--recipe", "imagenet-1p"], False)],
+    ids=str,
+)
+def test_a_bare_checkout_is_measured_on_the_demos_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], made: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("bench.demo.make_data", lambda folder, seed, convert: (folder / f"data-{seed}").mkdir())
+    parser = argparse.ArgumentParser()
+    run.add_arguments(parser)
+    with ExitStack() as opened:
+        folder = run._made_data(parser.parse_args(words), opened)
+        assert (folder is not None and Path(folder).is_dir()) == made
+    assert folder is None or not Path(folder).exists()
+    (tmp_path / "dataset/demo").mkdir(parents=True)
+    with ExitStack() as opened:
+        assert run._made_data(parser.parse_args(words), opened) is None
