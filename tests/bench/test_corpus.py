@@ -65,6 +65,7 @@ def test_pieces_fit_the_photographs_upright_or_turned() -> None:
             assert min(piece) <= height
 
 
+@pytest.mark.soak
 def test_a_piece_is_found_in_a_photograph_at_its_own_scale(root: Path) -> None:
     photographs = [load_sample_image(name).astype(int) for name in corpus.PHOTOGRAPHS]
     for path in sorted(root.glob("train/*/*.JPEG"))[:6]:

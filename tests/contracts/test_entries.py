@@ -99,6 +99,7 @@ def test_a_folder_called_pipelines_is_not_taken_for_ours(entry, tmp_path):
     assert "usage: " in done.stdout
 
 
+@pytest.mark.soak
 def test_a_run_and_a_draw_of_a_split_outlive_their_terminal(few_data, tmp_path):
     """Standard error is closed, the reader of standard output gone."""
     out = tmp_path / "run"

@@ -67,6 +67,7 @@ def test_an_overflow_skips_the_update_and_halves_the_scale():
             assert not torch.equal(value, before[name]), name
 
 
+@pytest.mark.soak
 def test_training_finds_a_scale_by_itself():
     state, step = start(scale=2.0**30)
     parameters = torch.cat([parameter.detach().flatten() for parameter in state.student.parameters()])

@@ -107,6 +107,7 @@ def test_a_small_disk(forked, few_data, tmp_path, size, status):
         assert {"last.pt", "metrics.jsonl", "config.json"} <= left
 
 
+@pytest.mark.soak
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts a file system")
 def test_a_disk_that_others_fill_during_the_run(few_data, tmp_path):
     """The disk is filled to its last byte after the first checkpoint: one message, no traceback."""

@@ -100,6 +100,7 @@ def test_ffcvs_own_loader_reads_images_of_one_size(data: Path, loaded: Callable[
     assert np.abs(images[0].astype(int) - truth).mean() < 2
 
 
+@pytest.mark.soak
 def test_ffcvs_own_loader_reads_images_of_any_size_and_kind(data: Path, loaded: Callable[..., Loaded]) -> None:
     assert convert(data, "--split", "train") == 0
     listing, beton = list_images(data / "train"), data / "ffcv" / "train.beton"

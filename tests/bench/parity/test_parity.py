@@ -22,6 +22,7 @@ def bench(folder: Path, out: Path, *more: str) -> int:
     return main(["parity", "--images", "5", "--crops", "1", "--corpus", str(folder), "--out", str(out), *more])
 
 
+@pytest.mark.soak
 def test_end_to_end(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert bench(folder, tmp_path) == 0
     found = json.loads(next(tmp_path.glob("parity_*.json")).read_text())

@@ -77,6 +77,7 @@ def test_every_way_cuts_the_same_crop() -> None:
             assert difference[2:-2, 2:-2].max() <= 2, name
 
 
+@pytest.mark.soak
 def test_pillow_simd_runs_in_a_process_of_its_own(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -9,6 +9,7 @@ from bench.step.exchange import WAYS
 from bench.step.ranks import arithmetic
 
 
+@pytest.mark.soak
 def test_a_tiny_run_leaves_a_report(tmp_path, capsys):
     """The ranks themselves check that every way gives the same sums before they answer."""
     words = "--arch resnet8-small --size 8 --crops 2 --steps 1 --rounds 2"

@@ -64,6 +64,7 @@ def test_every_contestant_finds_the_same_losses(shared: parts.Workload) -> None:
         parts.check({parts.YARDSTICK: runs[parts.YARDSTICK], "wrong": runs["wrong"]})
 
 
+@pytest.mark.soak
 def test_our_teacher_moves_where_the_loop_is_left_out(shared: parts.Workload) -> None:
     """Both rows do the whole step: after it, the networks of the row with the loop and of that with calls are equal."""
     made = []

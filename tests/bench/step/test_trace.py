@@ -15,6 +15,7 @@ def imagenet() -> Trace:
     return trace(find("imagenet-1p"), groups=1)
 
 
+@pytest.mark.soak
 def test_flops_of_a_step(imagenet: Trace) -> None:
     """88 crops forward and backward, 80 forward: 2.14 and 0.65 TFLOP, of 8.2 GFLOP per crop and forward."""
     assert imagenet.student_flops == pytest.approx(2.14e12, rel=0.03)
@@ -23,6 +24,7 @@ def test_flops_of_a_step(imagenet: Trace) -> None:
     assert imagenet.parameters == 25_557_032
 
 
+@pytest.mark.soak
 def test_8_and_40_images_fit_11_gb(imagenet: Trace) -> None:
     assert (imagenet.groups, imagenet.labeled, imagenet.unlabeled, imagenet.dtype) == (1, 8, 40, "bfloat16")
     assert 3.8 * GIB < imagenet.peak_bytes < 4.5 * GIB
@@ -55,6 +57,7 @@ def test_float32_takes_nearly_twice_as_much(imagenet: Trace) -> None:
     assert found.student_flops == imagenet.student_flops
 
 
+@pytest.mark.soak
 def test_dalis_memory_is_counted_in(imagenet: Trace) -> None:
     mib = 2**20
     assert 0.4 * GIB < imagenet.dali_bytes < 1.5 * GIB
