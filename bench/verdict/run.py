@@ -59,15 +59,16 @@ def run(arguments: argparse.Namespace) -> int:
 def _made_data(arguments: argparse.Namespace, opened: ExitStack) -> str | None:
     """Returns a folder with the demo's images, made for this, where its recipe is measured and they are nowhere."""
     from bench.demo import make_data
-    from debiaspl.recipes import find
+    from debiaspl import recipes, train
     from pipelines import console
 
-    default = Path(find("demo").engine.data)
-    chosen = any(field.startswith("engine.data=") for field in arguments.set)
-    if arguments.recipe != "demo" or chosen or default.exists():
+    if arguments.recipe != "demo":
+        return None
+    data = train.chosen_recipe(train.build_parser().parse_args(_words(arguments, None))).engine.data
+    if data != recipes.find("demo").engine.data or Path(data).exists():
         return None
     folder = Path(opened.enter_context(tempfile.TemporaryDirectory()))
-    console.say(f"There is no {default}: the demo's images are made for this, and removed at the end.", error=True)
+    console.say(f"There is no {data}: the demo's images are made for this, and removed at the end.", error=True)
     make_data(folder, 0, convert=True)
     return str(folder / "data-0")
 

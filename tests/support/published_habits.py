@@ -53,7 +53,7 @@ def assert_equal_steps(changed: dict, steps: int) -> None:
     """Every step's metrics and the state at the end."""
     ours, theirs, worst, rates = run_both(dataclasses.replace(SMALL, **changed), steps)
     assert worst < 1e-9
-    assert len(rates) > 3  # some pseudo-labels fired and some did not
+    assert len(rates) > min(5, steps // 8)  # some pseudo-labels fired and some did not
     theirs = arrays(theirs)
     for name, value in arrays(ours).items():
         assert value.dtype in (torch.float64, torch.int64), name

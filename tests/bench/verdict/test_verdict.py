@@ -229,7 +229,7 @@ def test_data_that_is_not_there_is_said(tmp_path: Path, capsys: pytest.CaptureFi
 
 
 def test_recipe_own_is_measured_as_it_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What it chooses by the pictures is chosen here, too."""
+    """The recipe looks at the pictures here as it does when it trains."""
     for name in ("ant", "bee"):
         (tmp_path / "own/train" / name).mkdir(parents=True)
         for number in range(12):
@@ -243,7 +243,12 @@ def test_recipe_own_is_measured_as_it_trains(tmp_path: Path, monkeypatch: pytest
 
 @pytest.mark.parametrize(
     ("words", "made"),
-    [([], True), (["--set", "engine.data=mine"], False), (["--recipe", "imagenet-1p"], False)],
+    [
+        ([], True),
+        (["--set", "engine.data=mine"], False),
+        (["--set", "data=mine"], False),
+        (["--recipe", "imagenet-1p"], False),
+    ],
     ids=str,
 )
 def test_a_bare_checkout_is_measured_on_the_demos_images(
