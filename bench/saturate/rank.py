@@ -133,12 +133,12 @@ def run(
             asked = clock()
             batch = next(batches)
             took = clock()
-            sleep(seconds)
+            del batch  # a device has its own copy: the host frees this one while the device works
+            sleep(max(0.0, took + seconds - clock()))
             done = clock()
             barrier()
             ends.append(clock())
             waited, slept, behind = waited + took - asked, slept + done - took, behind + ends[-1] - done
-        del batch
         cpu = time.process_time() - computed
     between, elapsed = np.diff(ends), ends[-1] - ends[0]
     resident = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
