@@ -34,7 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--largest", action="store_true", help="find the fastest device that is kept busy for 98 %%")
     parser.add_argument("--pipelines", nargs="+", choices=PIPELINES, default=["ffcv", "planes"], metavar="NAME")
     parser.add_argument("--data", type=Path, metavar="FOLDER", help="data root; without it the bench's own images")
-    parser.add_argument("--steps", type=positive, default=60, metavar="N", help="counted steps of each rank")
+    parser.add_argument(
+        "--steps", type=positive, default=60, metavar="N", help="counted steps of each rank, after half as many"
+    )
     add_images(parser)
     add_quick(parser)
     add_out(parser)
@@ -78,7 +80,7 @@ def _trials(arguments: argparse.Namespace, root: Path, step: float) -> "tuple[li
     from bench.loader.cores import counts
     from bench.saturate.account import Trial
     from bench.saturate.processes import measure
-    from bench.saturate.rank import RankSetting, cores_of_each
+    from bench.saturate.rank import cores_of_each
 
     trials: list[Trial] = []
     not_measured: dict[str, str] = {}
@@ -87,7 +89,7 @@ def _trials(arguments: argparse.Namespace, root: Path, step: float) -> "tuple[li
         try:
             for ranks in counts(arguments.accelerators):
                 console.say(f"{pipeline}: {ranks} × {1000 * step:.1f} ms", error=True)
-                setting = RankSetting(pipeline, root, ranks, cores_of_each(ranks), step, arguments.steps)
+                setting = _setting(arguments, pipeline, root, ranks, step)
                 trials.append(Trial(pipeline, measure(setting)))
             cold = _cold(replace(setting, ranks=1, threads=cores_of_each(1)), arguments.images)
             trials.append(Trial(pipeline, measure(cold), cold=True))
@@ -104,7 +106,6 @@ def _largest(
     from bench.loader.cores import counts
     from bench.saturate import largest, search
     from bench.saturate.processes import measure
-    from bench.saturate.rank import RankSetting, cores_of_each
 
     found: list[search.Largest] = []
     not_measured: dict[str, str] = {}
@@ -114,13 +115,25 @@ def _largest(
         try:
             for ranks in counts(min(arguments.accelerators, cores())):
                 console.say(f"{pipeline}: the largest of {ranks}", error=True)
-                setting = RankSetting(pipeline, root, ranks, cores_of_each(ranks), 0.0, arguments.steps)
+                setting = _setting(arguments, pipeline, root, ranks)
                 found.append(search.largest(setting, measure, within))
         except UserError as error:
             not_measured[pipeline] = str(error)
     if not found:
         raise UserError("No pipeline can be measured: " + "; ".join(not_measured.values()))
     return largest.report(arguments, device, found, not_measured, made.ended())
+
+
+def _setting(arguments: argparse.Namespace, pipeline: str, root: Path, ranks: int, step: float = 0.0) -> "RankSetting":
+    """Returns what so many ranks do; uncounted steps come first, in which a loader can get its batches ahead.
+
+    One that is a tenth faster than the step gains a batch in ten steps, and is to be two or three ahead.
+    """
+    from bench.saturate.rank import RankSetting, cores_of_each
+
+    return RankSetting(
+        pipeline, root, ranks, cores_of_each(ranks), step, arguments.steps, warm_up=max(4, arguments.steps // 2)
+    )
 
 
 def _cold(setting: "RankSetting", images: int) -> "RankSetting":
