@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bench.compare.statistics import Comparison, compare
+from bench.compare.statistics import Comparison, compare, compare_turns
 from bench.measure import Measurement, Series
 from bench.report import Report
 from bench.report.contents import Cells, number
@@ -30,8 +30,11 @@ class Compared(NamedTuple):
     missing: list[str]
 
 
-def compare_reports(old: Report, new: Report) -> Compared:
-    """Compares every contestant that both reports measured. Raises DataError where there is none."""
+def compare_reports(old: Report, new: Report, *, in_turns: bool = False) -> Compared:
+    """Compares every contestant that both reports measured. Raises DataError where there is none.
+
+    ``in_turns``: the first process of each report was measured beside that of the other, and so on.
+    """
     before, after = _measurement(old), _measurement(new)
     names = [series.name for series in before.series]
     shared = [name for name in names if name in {series.name for series in after.series}]
@@ -39,7 +42,7 @@ def compare_reports(old: Report, new: Report) -> Compared:
         raise DataError(f"The reports have no rates in common: {old.title!r} and {new.title!r}. Name two of one theme.")
     missing = [name for name in names if name not in shared]
     missing += [series.name for series in after.series if series.name not in shared]
-    return Compared(before.unit, [_row(name, before[name], after[name]) for name in shared], missing)
+    return Compared(before.unit, [_row(name, before[name], after[name], in_turns) for name in shared], missing)
 
 
 def process_rates(series: Series) -> list[float]:
@@ -79,10 +82,11 @@ def table(compared: Compared) -> list[Cells]:
     return rows
 
 
-def _row(name: str, old: Series, new: Series) -> Row:
+def _row(name: str, old: Series, new: Series, in_turns: bool) -> Row:
     before, after = process_rates(old), process_rates(new)
     medians = float(np.median(before)), float(np.median(after))
-    return Row(name, *medians, (len(before), len(after)), compare(before, after))
+    found = compare_turns(before, after) if in_turns else compare(before, after)
+    return Row(name, *medians, (len(before), len(after)), found)
 
 
 def _measurement(report: Report) -> Measurement:

@@ -1,8 +1,8 @@
 """Compares two reports row by row, or measures two commits in turns and compares them.
 
-A row's verdict comes from a Mann–Whitney test on the processes' median rates at p < 0.01, and a difference of 2 % at
-least. So a report needs five processes: ``python -m bench loader --processes 5``. Equal code is called faster or slower
-in at most one row of a hundred.
+A row's verdict comes from a rank test on the processes' median rates at p < 0.01, and a difference of 2 % at least. So
+a report needs five processes: ``python -m bench loader --processes 5``. Two commits are compared turn by turn, so that
+the machine's drift cancels; that takes eight. Equal code is called different in at most one row of a hundred.
 """
 
 import argparse
@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="measure two commits instead of reading reports",
     )
     parser.add_argument("--options", default="", metavar="WORDS", help='of SUBCOMMAND, such as --options="--rounds 3"')
-    parser.add_argument("--processes", type=positive, default=6, metavar="N", help="--run: of each commit")
+    parser.add_argument("--processes", type=positive, default=10, metavar="N", help="--run: of each commit")
     parser.add_argument(
         "--fail-below", type=float, metavar="RATIO", help="exit with 1 where a row is slower than this, or may be"
     )
@@ -42,14 +42,16 @@ def run(arguments: argparse.Namespace) -> int:
     """Prints the table and returns 0; 1 where --fail-below finds a row that is too slow, or too noisy to tell."""
     from bench.compare import reports
 
-    old, new = _two(arguments)
+    if arguments.fail_below is not None and not 0 < arguments.fail_below <= 1:
+        raise UserError(f"--fail-below must be a ratio within 0 and 1, such as 0.95 (got {arguments.fail_below:g}).")
+    old, new = _measured(arguments) if arguments.commits else _read(arguments)
     if arguments.fail_below is not None:
-        _require_fit_for_gate(old, new, arguments.fail_below)
+        _require_fit_for_gate(old, new)
     different = reports.differences(old, new)
     if different and not arguments.anyway:
         listed = "\n".join(f"  {line}" for line in different)
         raise UserError(f"The reports differ in more than the code:\n{listed}\n--anyway compares them all the same.")
-    compared = reports.compare_reports(old, new)
+    compared = reports.compare_reports(old, new, in_turns=bool(arguments.commits))
     _show(old, new, compared)
     remarks = [f"Compared anyway, though they differ in {line}." for line in different] + reports.remarks(old, new)
     for line in remarks:
@@ -87,26 +89,30 @@ def _page(text: str) -> Path:
     return Path(text)
 
 
-def _two(arguments: argparse.Namespace) -> "tuple[Report, Report]":
+def _measured(arguments: argparse.Namespace) -> "tuple[Report, Report]":
     from bench.compare.commits import measure_commits
+    from bench.compare.statistics import FEWEST_TURNS
+
+    if arguments.reports:
+        raise UserError("--run measures two commits: name no report beside it.")
+    if arguments.fail_below is not None and arguments.processes < FEWEST_TURNS:
+        raise UserError(f"--fail-below needs {FEWEST_TURNS} --processes of each commit (got {arguments.processes}).")
+    old, new, subcommand = arguments.commits
+    return measure_commits((old, new), [subcommand, *shlex.split(arguments.options)], arguments.processes)
+
+
+def _read(arguments: argparse.Namespace) -> "tuple[Report, Report]":
     from bench.report.schema import load
 
-    if arguments.commits:
-        if arguments.reports:
-            raise UserError("--run measures two commits: name no report beside it.")
-        old, new, subcommand = arguments.commits
-        return measure_commits((old, new), [subcommand, *shlex.split(arguments.options)], arguments.processes)
     if len(arguments.reports) != 2:
         raise UserError(f"compare takes two reports (got {len(arguments.reports)}), or --run OLD NEW SUBCOMMAND.")
     first, second = arguments.reports
     return load(first), load(second)
 
 
-def _require_fit_for_gate(old: "Report", new: "Report", limit: float) -> None:
+def _require_fit_for_gate(old: "Report", new: "Report") -> None:
     from bench.compare.statistics import FEWEST
 
-    if not 0 < limit <= 1:
-        raise UserError(f"--fail-below must be a ratio within 0 and 1, such as 0.95 (got {limit:g}).")
     for report in (old, new):
         if report.quick:
             raise UserError(f"{report.title!r} was made with --quick, which no gate takes; repeat it without.")

@@ -1,8 +1,9 @@
-"""Compares two samples of rates: their ratio, its 95 % interval, a Mann–Whitney test, and a verdict in words.
+"""Compares two samples of rates: their ratio, its 95 % interval, a rank test, and a verdict in words.
 
 A sample is one rate for each process. Rounds within a process share caches, compiled code and memory layout, so they
-do not count as more. Ratio and interval are Hodges and Lehmann's: the median of all ratios between one side's rates and
-the other's, and the order statistics of these ratios that the exact test's distribution names.
+do not count as more. Samples that were measured in turns are compared turn by turn (Wilcoxon's signed ranks), so that
+the machine's drift cancels; others by Mann and Whitney's test. Ratio and interval are Hodges and Lehmann's: the median
+of all ratios, of which the exact test's distribution names the two that end the interval.
 """
 
 from collections.abc import Sequence
@@ -16,8 +17,8 @@ from scipy import stats
 Verdict = Literal["faster", "slower", "no difference shown", "too noisy", "too few processes"]
 LEVEL = 0.01
 """p-value below which a difference counts: in one pair of a hundred equal ones it does by chance."""
-FEWEST = 5
-"""Processes of each side below which the test cannot reach LEVEL (5 and 5: p = 0.008 at the least)."""
+FEWEST, FEWEST_TURNS = 5, 8
+"""Processes of each side, and turns, below which a test cannot reach LEVEL (p is 0.008 at the least with so many)."""
 MARGIN = 0.02
 """Differences smaller than this are not called any, however surely they are there."""
 WIDE = 0.10
@@ -32,7 +33,7 @@ class Comparison:
     ratio: float
     low: float
     high: float
-    """Bounds of the 95 % interval; of fewer than four processes a side, the range of all ratios."""
+    """Bounds of the 95 % interval; of fewer than four processes a side, or six turns, the range of all ratios."""
     p: float
     verdict: Verdict
 
@@ -40,27 +41,49 @@ class Comparison:
 def compare(old: Sequence[float], new: Sequence[float]) -> Comparison:
     """Returns the comparison of two samples of rates (units per second, one a process), each of at least one."""
     ratios = np.sort(np.divide.outer(np.asarray(new, float), np.asarray(old, float)).ravel())
-    skipped = _skipped(len(old), len(new))
-    ratio, low, high = float(np.median(ratios)), float(ratios[skipped]), float(ratios[-1 - skipped])
     p = float(stats.mannwhitneyu(new, old).pvalue)
-    return Comparison(ratio, low, high, p, _verdict(ratio, low, high, p, min(len(old), len(new))))
+    return _judged(ratios, _orders(len(old), len(new)), p, min(len(old), len(new)) >= FEWEST)
 
 
-def _verdict(ratio: float, low: float, high: float, p: float, processes: int) -> Verdict:
-    if processes < FEWEST:
-        return "too few processes"
+def compare_turns(old: Sequence[float], new: Sequence[float]) -> Comparison:
+    """Returns the same of as many rates of each, the first ones measured beside each other, and so on.
+
+    Its ratios are those of the turns, and the geometric means of each two of them (Walsh's averages).
+    """
+    logs = np.log(np.asarray(new, float) / np.asarray(old, float))
+    first, second = np.triu_indices(len(logs))
+    ratios = np.exp(np.sort((logs[first] + logs[second]) / 2))
+    p = float(stats.wilcoxon(logs, method="exact").pvalue) if logs.any() else 1.0
+    return _judged(ratios, _signs(len(logs)), p, len(logs) >= FEWEST_TURNS)
+
+
+def _judged(ratios: NDArray[np.float64], cases: NDArray[np.float64], p: float, enough: bool) -> Comparison:
+    """Returns the comparison from sorted ratios; ``cases``: in how many equally likely ones k of them are below 1."""
+    tail = np.cumsum(cases) / cases.sum()
+    outside = max(0, int(np.searchsorted(tail, _TAIL, side="right")) - 1)  # so many on each side, the test rejects
+    ratio, low, high = float(np.median(ratios)), float(ratios[outside]), float(ratios[-1 - outside])
+    return Comparison(ratio, low, high, p, _verdict(ratio, low, high, p) if enough else "too few processes")
+
+
+def _verdict(ratio: float, low: float, high: float, p: float) -> Verdict:
     if p < LEVEL and abs(ratio - 1) >= MARGIN:
         return "faster" if ratio > 1 else "slower"
     return "too noisy" if max(high / ratio, ratio / low) > 1 + WIDE else "no difference shown"
 
 
-def _skipped(olds: int, news: int) -> int:
-    """Returns how many ratios lie outside of the 95 % interval at each end."""
-    tail = np.cumsum(_counts(olds, news)) / _counts(olds, news).sum()
-    return int(np.searchsorted(tail, _TAIL, side="right"))
+def _signs(turns: int) -> NDArray[np.float64]:
+    """Returns, for each value of Wilcoxon's W, in how many ways of signing the ranks it comes about.
+
+    They are the coefficients of the product of (1 + x^i) over i up to ``turns``.
+    """
+    counts = np.zeros(turns * (turns + 1) // 2 + 1)
+    counts[0] = 1
+    for i in range(1, turns + 1):
+        counts[i:] += counts[:-i].copy()
+    return counts
 
 
-def _counts(olds: int, news: int) -> NDArray[np.float64]:
+def _orders(olds: int, news: int) -> NDArray[np.float64]:
     """Returns, for each value of Mann and Whitney's U, in how many orders of distinct rates it comes about.
 
     They are the coefficients of Gauss's polynomial: the product of (1 − x^(olds + i)) / (1 − x^i) over i up to news.

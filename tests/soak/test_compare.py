@@ -10,7 +10,7 @@ from tests.support.bench_reports import report_of
 from tests.support.timed_process import TIMES, rates_of_a_process
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(3600)]
-PAIRS, PROCESSES = 20, 6
+PAIRS, PROCESSES = 20, 10
 COUNTED = (TIMES, TIMES, TIMES * 9 // 10)
 """Images of a round that count, for the old code, the same once more, and a tenth slower."""
 
@@ -29,7 +29,7 @@ def test_twenty_pairs_of_equal_and_of_slower_code(record_property):
     alike, told, alarms = 0, 0, 0
     for _ in range(PAIRS):
         old, same, slow = three_reports()
-        equal, slower = compare_reports(old, same), compare_reports(old, slow)
+        equal, slower = compare_reports(old, same, in_turns=True), compare_reports(old, slow, in_turns=True)
         alike += equal.rows[0].found.verdict == "no difference shown"
         alarms += equal.rows[0].found.verdict in ("faster", "slower")
         told += slower.rows[0].found.verdict == "slower" and bool(too_slow(slower, 0.95))

@@ -170,6 +170,23 @@ def test_commits_take_turns_in_checkouts_of_their_own(monkeypatch: pytest.Monkey
         commits.measure_commits(("no-such-commit", "HEAD"), ["loader"], 1)
 
 
+def test_commits_are_compared_turn_by_turn(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    old = report_of(
+        {"ffcv": [[100.0 + 3 * n] for n in range(10)]}
+    )  # a machine that speeds up hides a difference of 4 %
+    new = report_of({"ffcv": [[96.0 + 3 * n] for n in range(10)]})
+    monkeypatch.setattr(commits, "measure_commits", lambda *words: (old, new))
+    assert main(["compare", "--run", "HEAD~1", "HEAD", "loader", "--fail-below", "0.98"]) == 1
+    assert "slower" in capsys.readouterr().out
+    assert compare_reports(old, new).rows[0].found.verdict != "slower"
+
+
+def test_a_gate_for_two_commits_asks_for_enough_turns_before_it_measures(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["compare", "--run", "HEAD", "HEAD", "loader", "--processes", "7", "--fail-below", "0.95"]
+    assert main(words) == 2
+    assert "needs 8 --processes of each commit (got 7)" in capsys.readouterr().err
+
+
 def test_a_subcommand_that_fails_says_its_last_lines() -> None:
     with pytest.raises(UserError, match=r"status 2:\n(.*\n)*.*no-such"):
         processes.one_process(["no-such"])
