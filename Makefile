@@ -24,7 +24,7 @@ endif
 test: lint  ## the tests
 	$(PYTHON) -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
-soak: setup  ## long counts (up to half an hour); writes bench/reports/soak_…md
+soak: setup  ## long counts (an hour on two cores); writes bench/reports/soak_…md
 	$(PYTHON) tests/soak/run.py
 
 bench: setup  ## pixels of every pipeline, ways to resize, the loader with all its tables, the step, ranks, conversion

@@ -1,4 +1,7 @@
-"""Runs the long counts and writes their report, bench/reports/soak_<hardware>_<date>: python tests/soak/run.py"""
+"""Runs the long counts and writes their report, bench/reports/soak_<hardware>_<date>: python tests/soak/run.py
+
+Most run beside each other, as many as there are cores. Those that measure time follow, one by one.
+"""
 
 import subprocess
 import sys
@@ -32,18 +35,21 @@ MUST = {
 
 
 def main() -> int:
-    """Returns pytest's exit status."""
+    """Returns the first exit status of pytest that is not 0."""
     made = environment.record()
+    beside = run("soak and not alone", "-n", "auto", "--dist", "loadfile", "--no-loadscope-reorder")
+    alone = run("soak and alone")
+    publish(report(beside[1] + alone[1], made.ended()), REPORTS)
+    return beside[0] or alone[0]
+
+
+def run(marked: str, *options: str) -> tuple[int, list[ElementTree.Element]]:
+    """Runs the tests that are ``marked`` so; returns pytest's exit status and its test cases."""
     with tempfile.TemporaryDirectory() as folder:
-        results = Path(folder, "results.xml")
-        tests = Path(__file__).parents[1]
-        status = subprocess.run(
-            [sys.executable, "-m", "pytest", "-m", "soak", "-o", "junit_family=xunit1", f"--junitxml={results}", tests],
-            check=False,
-        ).returncode
-        cases = list(ElementTree.parse(results).iter("testcase"))
-    publish(report(cases, made.ended()), REPORTS)
-    return status
+        results, tests = Path(folder, "results.xml"), Path(__file__).parents[1]
+        words = ["-m", marked, *options, "-o", "junit_family=xunit1", f"--junitxml={results}", str(tests)]
+        status = subprocess.run([sys.executable, "-m", "pytest", *words], check=False).returncode
+        return status, list(ElementTree.parse(results).iter("testcase"))
 
 
 def report(cases: list[ElementTree.Element], made: environment.Environment) -> Report:

@@ -9,7 +9,7 @@ from bench.report import Report
 from tests.support.bench_reports import report_of
 from tests.support.timed_process import TIMES, rates_of_a_process
 
-pytestmark = [pytest.mark.soak, pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.soak, pytest.mark.alone, pytest.mark.timeout(3600)]
 PAIRS, PROCESSES = 20, 10
 COUNTED = (TIMES, TIMES, TIMES * 9 // 10)
 """Images of a round that count, for the old code, the same once more, and a tenth slower."""

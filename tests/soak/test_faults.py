@@ -149,6 +149,7 @@ def test_five_hundred_other_structures(record_property):
     record_property("500 checkpoints of another structure: tracebacks, changed states", "0, 0")
 
 
+@pytest.mark.alone
 def test_saving_every_ten_minutes_costs_the_step_little(few_data, tmp_path, monkeypatch, record_property):
     """States, and does not assert, what the copies to the host add to ten minutes of steps."""
     from debiaspl import trainer

@@ -101,6 +101,7 @@ def test_a_scale_beside_the_search_is_refused(capsys: pytest.CaptureFixture[str]
 
 
 @pytest.mark.soak
+@pytest.mark.alone
 @pytest.mark.timeout(3600)
 def test_the_largest_device_on_this_host(tmp_path: Path, record_property) -> None:
     """States, and does not assert, how much of the loader's rate is used: another process would take some of it."""
