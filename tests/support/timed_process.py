@@ -1,7 +1,4 @@
-"""A small measurement in a process of its own: python -m tests.support.timed_process COUNTED; prints its rates.
-
-A round decodes and resizes an image forty times, of which COUNTED count: 36 is a code that is a tenth slower than 40.
-"""
+"""A small measurement in a process of its own: python -m tests.support.timed_process; prints its rates."""
 
 import io
 import json
@@ -13,10 +10,10 @@ from PIL import Image
 
 from bench.measure import Contestant, measure
 
-TIMES, ROUNDS = 40, 5
+TIMES, ROUNDS = 20, 5
 
 
-def main(counted: int) -> None:
+def main() -> None:
     """Measures and prints the rates of all rounds, images per second."""
     jpeg = io.BytesIO()
     noise = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
@@ -25,18 +22,18 @@ def main(counted: int) -> None:
     def work() -> int:
         for _ in range(TIMES):
             Image.open(io.BytesIO(jpeg.getvalue())).convert("RGB").resize((224, 224))
-        return counted
+        return TIMES
 
     print(json.dumps(measure([Contestant("decode", work)], unit="images/s", rounds=ROUNDS).series[0].rates))
 
 
-def rates_of_a_process(counted: int) -> list[float]:
+def rates_of_a_process() -> list[float]:
     """Returns the rates that a new process measured."""
-    command = [sys.executable, "-m", "tests.support.timed_process", str(counted)]
+    command = [sys.executable, "-m", "tests.support.timed_process"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     rates: list[float] = json.loads(done.stdout)
     return rates
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main()
