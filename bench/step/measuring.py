@@ -42,10 +42,10 @@ class StepRuns(NamedTuple):
 
 def everything(shared: Workload, root: Path, listing: Listing, arguments: argparse.Namespace) -> Found:
     """Measures all of it; nothing may compile or move between the second step and the end, which is counted."""
-    runs, ours, not_measured = _contestants(shared)
-    console.say("Compiling; every contestant's first step …", error=True)
+    runs, ours, not_measured = contestants(shared, compile=not arguments.quick)
+    console.say("Every contestant's first step; some are compiled …", error=True)
     made.check(runs)
-    fused = ours[BFLOAT16 if BFLOAT16 in ours else COMPILED]
+    fused = ours[list(ours)[-1]]
     timed = [Contestant(name, made.repeated(one, arguments.steps)) for name, one in runs.items()]
     for name in ours:
         runs[name](1)
@@ -57,9 +57,12 @@ def everything(shared: Workload, root: Path, listing: Listing, arguments: argpar
     with closing(end_to_end.open_sized(listing, root, arguments.size, arguments.threads)) as feed:
         own, waits = end_to_end.saturation(feed, arguments.rounds)
     after = facts.Compiled.now()
-    counted = {
+    compiled = {
         "graph breaks": after.breaks,
         "recompilations after the second step, with a loader too": after.graphs - before.graphs,
+    }
+    counted = {
+        **(compiled if COMPILED in ours else {}),
         "reads by the host in a step (fake CUDA tensors)": len(facts.host_reads(shared.science)),
         "tensors of the state that moved": _moved(places, facts.addresses(fused.state)),
         "dispatcher calls of the teacher's update": len(facts.teacher_update_calls(fused.state, shared.science)),
@@ -67,16 +70,16 @@ def everything(shared: Workload, root: Path, listing: Listing, arguments: argpar
     return Found(measured, together, share, own, waits, counted, not_measured)
 
 
-def _contestants(shared: Workload) -> StepRuns:
-    ours = {
-        LAYOUT: made.ours(shared, torch.float32, compile=False),
-        COMPILED: made.ours(shared, torch.float32, compile=True),
-    }
-    missing = made.bf16_missing()
-    if not missing:
-        ours[BFLOAT16] = made.ours(shared, torch.bfloat16, compile=True)
+def contestants(shared: Workload, compile: bool) -> StepRuns:
+    """Returns all that run; without ``compile`` the last rows are left out, with the reason."""
+    quick = "" if compile else "--quick compiles nothing, which takes minutes"
+    missing = {COMPILED: quick, BFLOAT16: quick or made.bf16_missing()}
+    ours = {LAYOUT: made.ours(shared, torch.float32, compile=False)}
+    for name, dtype in ((COMPILED, torch.float32), (BFLOAT16, torch.bfloat16)):
+        if not missing[name]:
+            ours[name] = made.ours(shared, dtype, compile=True)
     runs = made.others(shared) | {name: made.resident(shared, step) for name, step in ours.items()}
-    return StepRuns(runs, ours, {BFLOAT16: missing} if missing else {})
+    return StepRuns(runs, ours, {name: reason for name, reason in missing.items() if reason})
 
 
 def _moved(before: dict[str, int], after: dict[str, int]) -> int:

@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     if arguments.arch not in TRUNKS:
         raise UserError(f"There is no network {arguments.arch!r}; --arch takes one of {', '.join(TRUNKS)}.")
-    quicken(arguments, rounds=2)
+    quicken(arguments, rounds=2, steps=2)
     made = environment.record()
     threads = max(1, cores() // WORLD)
     with tempfile.TemporaryDirectory() as folder:

@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
     from bench import environment
     from bench.report import publish
 
-    quicken(arguments, rounds=2, images=2 * STEP)
+    quicken(arguments, rounds=2, images=2 * STEP, steps=1, size=48)
     made = environment.record()  # first, so that the load it records is that of others
     threads = torch.get_num_threads()
     torch.set_num_threads(arguments.threads)

@@ -11,7 +11,7 @@ import torch
 
 from bench.__main__ import main
 from bench.measure import Measurement, Sample, Series, Spread
-from bench.step import account, end_to_end
+from bench.step import account, end_to_end, measuring
 from bench.step import contestants as parts
 from bench.step.picture import waterfall
 from debiaspl.step import METRICS
@@ -51,6 +51,14 @@ def test_a_whole_run(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
     assert len(together["raw"]["waiting shares"]) == len(end_to_end.FACTORS)
     assert "Waterfall" in text
     assert "end to end, share of" in capsys.readouterr().out
+
+
+def test_quick_compiles_nothing_and_says_so(shared: parts.Workload) -> None:
+    found = measuring.contestants(shared, compile=False)
+    assert list(found.ours) == [parts.LAYOUT]
+    assert set(found.not_measured) == {parts.COMPILED, parts.BFLOAT16}
+    assert all("--quick" in reason for reason in found.not_measured.values())
+    assert list(found.runs) == [parts.BARE, parts.WITHOUT_EMA, *parts.LADDER[:4]]
 
 
 @pytest.mark.soak
