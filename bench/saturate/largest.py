@@ -15,6 +15,8 @@ AGREES = 0.10
 """How far apart plan and measurement may be, as a share of the latter."""
 USES = 0.90
 """Share of the loader's own rate that the largest device should use."""
+_LEAST_SHOWN = 90.0
+"""Utilization, %, from which the picture begins at the latest."""
 
 
 def report(
@@ -114,5 +116,6 @@ def _picture(every: Sequence[Largest], title: str, caption: str) -> Picture:
         axes.plot(
             [1000 * each.step], [100 * each.found.slowest], "o", markersize=13, markerfacecolor="none", color=colour
         )
+    axes.set_ylim(bottom=min(_LEAST_SHOWN, axes.get_ylim()[0]))  # else a picture of noise
     axes.legend(frameon=False)
     return Picture("Utilization over the time of a step; circles: the largest device", png(figure, caption))
