@@ -5,16 +5,18 @@ measures (torch, numba, DALI) only when it runs, so that --help answers at once.
 """
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from types import FrameType
 
 from debiaspl import startup
 
 if __name__ == "__main__":
     startup.answer_interrupts()
 
-from bench.arguments import add_processes
+from bench.arguments import REPEATED, add_processes
 from pipelines import console
 
 SUBCOMMANDS = {
@@ -80,8 +82,6 @@ SUBCOMMANDS = {
     ),
 }
 """Name → its module, and what it shows, for --help."""
-REPEATED = ("loader", "step", "ranks", "resize", "convert")
-"""Subcommands with rates, which --processes repeats for ``compare``."""
 _DESCRIPTION = "Measures one thing on this machine, prints tables, and writes a report to bench/reports."
 
 
@@ -129,5 +129,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
+def _end_in_order(*numbers: str) -> None:
+    """Lets these signals end the process as an error would, so that checkouts, folders and processes go with it."""
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    for name in numbers:
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores it
+            signal.signal(number, end)
+
+
 if __name__ == "__main__":
+    _end_in_order("SIGTERM", "SIGHUP")
     console.run(main)

@@ -10,6 +10,8 @@ from pipelines import files
 LABELED, UNLABELED = 8, 40
 """Images of each stream in a step, as in recipe imagenet-1p."""
 STEP = LABELED + UNLABELED
+REPEATED = ("loader", "step", "ranks", "resize", "convert")
+"""Subcommands with rates, which --processes repeats for ``compare``."""
 _OF_THE_CLONE = Path(__file__).parent / "reports"
 REPORTS = _OF_THE_CLONE if _OF_THE_CLONE.is_dir() else Path("bench-reports")
 """Where reports are written unless --out names another folder; an installed package keeps none within itself."""

@@ -10,7 +10,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.arguments import positive
+from bench.arguments import REPEATED, positive
 from pipelines import console
 from pipelines.errors import UserError
 
@@ -98,6 +98,8 @@ def _measured(arguments: argparse.Namespace) -> "tuple[Report, Report]":
     if arguments.fail_below is not None and arguments.processes < FEWEST_TURNS:
         raise UserError(f"--fail-below needs {FEWEST_TURNS} --processes of each commit (got {arguments.processes}).")
     old, new, subcommand = arguments.commits
+    if subcommand not in REPEATED:
+        raise UserError(f"--run measures rates, which {', '.join(REPEATED)} have (got {subcommand}).")
     return measure_commits((old, new), [subcommand, *shlex.split(arguments.options)], arguments.processes)
 
 

@@ -1,8 +1,12 @@
 """``python -m bench compare``: reports, refusals, the gate, and two commits in turns."""
 
 import json
+import os
 import re
+import signal
 import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -164,8 +168,6 @@ def test_commits_take_turns_in_checkouts_of_their_own(monkeypatch: pytest.Monkey
     assert [name for name, _ in seen] == ["old", "new", "new", "old"]
     assert seen[0][1] != seen[1][1]
     assert old.environment.commit == new.environment.commit != MADE.commit
-    listed = subprocess.run(["git", "worktree", "list"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert not any(line.split()[0].endswith(("/old", "/new")) for line in listed.splitlines())
     with pytest.raises(DataError, match="no-such-commit"):
         commits.measure_commits(("no-such-commit", "HEAD"), ["loader"], 1)
 
@@ -185,6 +187,25 @@ def test_a_gate_for_two_commits_asks_for_enough_turns_before_it_measures(capsys:
     words = ["compare", "--run", "HEAD", "HEAD", "loader", "--processes", "7", "--fail-below", "0.95"]
     assert main(words) == 2
     assert "needs 8 --processes of each commit (got 7)" in capsys.readouterr().err
+
+
+def test_what_has_no_rates_is_refused_before_it_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", "--run", "HEAD", "HEAD", "doctor"]) == 2
+    assert "(got doctor)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_stop_leaves_nothing(number: signal.Signals, tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "bench", "compare", "--run", "HEAD", "HEAD", "loader"]
+    with subprocess.Popen(
+        words, cwd=ROOT, env=os.environ | {"TMPDIR": str(tmp_path)}, stderr=subprocess.DEVNULL
+    ) as run:
+        while not list(tmp_path.glob("*/new/bench/__main__.py")):
+            assert run.poll() is None
+            time.sleep(0.05)
+        run.send_signal(number)
+        assert run.wait(timeout=120) == 128 + number
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_subcommand_that_fails_says_its_last_lines() -> None:
