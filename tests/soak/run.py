@@ -16,7 +16,7 @@ from bench.report import Report, Section, publish
 MUST = {
     "saved on TERM, INT, USR1, USR2, HUP, XCPU and doubled TERM, INT": "48 of 48",
     "longest from a signal in an evaluation to the exit": "one batch + save",
-    "kill -9, resumed to the same bits": "60 of 60",
+    "kill -9, resumed to the same bits": "72 of 72",
     "most work lost by a kill in a step, saved after each step": "the step and the save before it",
     "restart after kill -9 of a rank, bit-equal": "3 of 3",
     "damaged newest checkpoint, resumed from the one before": "40 of 40",
