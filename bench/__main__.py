@@ -129,13 +129,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _end_in_order(*numbers: str) -> None:
+def _end_in_order(*names: str) -> None:
     """Lets these signals end the process as an error would, so that checkouts, folders and processes go with it."""
 
     def end(number: int, _frame: FrameType | None) -> None:
         raise SystemExit(128 + number)
 
-    for name in numbers:
+    for name in names:
         number = getattr(signal, name, None)  # Windows has no SIGHUP
         if number is not None and signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores it
             signal.signal(number, end)

@@ -80,7 +80,6 @@ def _trials(arguments: argparse.Namespace, root: Path, step: float) -> "tuple[li
     from bench.loader.cores import counts
     from bench.saturate.account import Trial
     from bench.saturate.processes import measure
-    from bench.saturate.rank import cores_of_each
 
     trials: list[Trial] = []
     not_measured: dict[str, str] = {}
@@ -89,9 +88,8 @@ def _trials(arguments: argparse.Namespace, root: Path, step: float) -> "tuple[li
         try:
             for ranks in counts(arguments.accelerators):
                 console.say(f"{pipeline}: {ranks} × {1000 * step:.1f} ms", error=True)
-                setting = _setting(arguments, pipeline, root, ranks, step)
-                trials.append(Trial(pipeline, measure(setting)))
-            cold = _cold(replace(setting, ranks=1, threads=cores_of_each(1)), arguments.images)
+                trials.append(Trial(pipeline, measure(_setting(arguments, pipeline, root, ranks, step))))
+            cold = _cold(_setting(arguments, pipeline, root, 1, step), arguments.images)
             trials.append(Trial(pipeline, measure(cold), cold=True))
         except UserError as error:
             not_measured[pipeline] = str(error)

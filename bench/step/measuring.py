@@ -45,7 +45,7 @@ def everything(shared: Workload, root: Path, listing: Listing, arguments: argpar
     runs, ours, not_measured = contestants(shared, compile=not arguments.quick)
     console.say("Every contestant's first step; some are compiled …", error=True)
     made.check(runs)
-    fused = ours[list(ours)[-1]]
+    fused = list(ours.values())[-1]
     timed = [Contestant(name, made.repeated(one, arguments.steps)) for name, one in runs.items()]
     for name in ours:
         runs[name](1)

@@ -101,6 +101,7 @@ def test_a_small_disk(forked, few_data, tmp_path, size, status):
     assert ended.statuses == [status], ended.said
     if status:
         assert ended.said.splitlines()[-1].startswith(f"error: The disk of {disk}/run is full: ")
+        assert ended.said.count("error: ") == 1
         assert ended.said.count("\n") == 2  # before it only what the run computes on
         assert not (disk / "run").exists()
     else:

@@ -37,10 +37,10 @@ MUST = {
 def main() -> int:
     """Returns the first exit status of pytest that is not 0."""
     made = environment.record()
-    beside = run("soak and not alone", "-n", "auto", "--dist", "loadfile", "--no-loadscope-reorder")
-    alone = run("soak and alone")
-    publish(report(beside[1] + alone[1], made.ended()), REPORTS)
-    return beside[0] or alone[0]
+    status, cases = run("soak and not alone", "-n", "auto", "--dist", "loadfile", "--no-loadscope-reorder")
+    status_alone, alone = run("soak and alone")
+    publish(report(cases + alone, made.ended()), REPORTS)
+    return status or status_alone
 
 
 def run(marked: str, *options: str) -> tuple[int, list[ElementTree.Element]]:

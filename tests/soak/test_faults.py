@@ -26,6 +26,8 @@ from tests.support.forked_runs import PLACES, Moment
 from tests.support.runs import STEPS, quick, run
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(3600)]
+KILLS = 12
+"""Moments for each pipeline and number of ranks."""
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +57,7 @@ def every_kill() -> list[Kill]:
     steps = [Moment("step", call) for call in (1, 2, STEPS, STEPS + 1)]
     saves = [Moment(place, 1 if "best" in place else 1 + number % 2) for number, place in enumerate(PLACES[2:])]
     moments = [*steps, *saves, Moment("evaluation", 1), Moment("evaluation", 3)]
+    assert len(moments) == KILLS
     return [
         Kill(moment, world, pipeline)
         for pipeline, world, moment in itertools.product(("torchvision", "dali", "ffcv"), (1, 2), moments)
